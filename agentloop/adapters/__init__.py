@@ -1,0 +1,1 @@
+"""What fulfils the ports: files, the network, the clock, the tools."""

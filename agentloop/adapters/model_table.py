@@ -1,0 +1,94 @@
+"""Which models there are, what they cost and what they accept: the dated table of the package, or one of your own."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agentloop.errors import ConfigError, UnknownModel
+from agentloop.types.usage import ModelCard, ModelTraits, Prices
+
+ASSUMED_MINIMUM_TOKENS = 512
+"""Cacheable length of models whose documentation names none: Fable 5.2 and Mythos 5.2, unverified."""
+
+PACKAGED = Path(__file__).parent.parent / "data" / "models.json"
+
+
+class Model(NamedTuple):
+    """One row of the table."""
+
+    card: ModelCard
+    traits: ModelTraits
+    earlier_prices: tuple[tuple[date, tuple[Prices, ...]], ...]
+    """Prices that ended on a day, oldest first."""
+
+    def card_on(self, day: date) -> ModelCard:
+        """The card with the prices of that day."""
+        for until, prices in self.earlier_prices:
+            if day < until:
+                return self.card.model_copy(update={"prices": prices})
+        return self.card
+
+
+def models(path: Path = PACKAGED) -> dict[str, Model]:
+    """The table by model id, aliases too. Raises ConfigError where the file is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        rows = {name: _model(name, data["as_of"], entry) for name, entry in data["models"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ConfigError(f"price table {path} cannot be read ({type(e).__name__}); see docs/prices.md for its shape") from e
+    return rows | {alias: row for row in rows.values() for alias in row.traits.aliases}
+
+
+def find(name: str, table: Mapping[str, Model]) -> Model:
+    """The model of that name. Raises UnknownModel, naming the nearest."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "'agentloop doctor' lists the models"
+    raise UnknownModel(f"unknown model '{name}': it is not in the price table; {hint}")
+
+
+def _model(name: str, as_of: str, entry: dict[str, Any]) -> Model:
+    thinking = entry["thinking"]
+    prices = tuple(Prices(**tier) for tier in entry["prices"]["standard"])
+    card = ModelCard(
+        id=name,
+        prices=prices,
+        prices_as_of=as_of,
+        tokenizer=entry["tokenizer"],
+        min_cacheable_tokens=entry["min_cacheable_tokens"] or ASSUMED_MINIMUM_TOKENS,
+        context_window=entry["context_window"],
+        max_output_tokens=entry["max_output_tokens"] or 8_192,
+        tool_system_tokens=entry["tool_use_system_prompt_tokens"]["auto_or_none"] or 0,
+        thinks_by_default=str(thinking["default"] or "").startswith("adaptive"),
+        checks_thinking_prefix=thinking["prefix_check"] is not None,
+    )
+    traits = ModelTraits(
+        display_name=entry["display_name"],
+        status=entry["status"],
+        aliases=tuple(entry["aliases"]),
+        released=entry["released"],
+        retirement_date=entry["retirement_date"],
+        thinking_types=tuple(thinking["accepted_types"] or ()),
+        thinking_default=thinking["default"],
+        keeps_earlier_thinking=thinking["earlier_thinking_kept_in_context"],
+        prefix_check=thinking["prefix_check"],
+        default_effort=entry["default_effort"],
+        forced_tool_choice=entry["forced_tool_choice_supported"],
+        assistant_prefill=entry["assistant_prefill_supported"],
+        sampling_params=entry["sampling_params_supported"],
+        system_messages=entry["mid_conversation_system_messages"],
+    )
+    earlier = tuple(
+        (date.fromisoformat(e["until"]), tuple(p.model_copy(update=_decimals(e["changes"])) for p in prices))
+        for e in entry["earlier_prices"]
+    )
+    return Model(card, traits, earlier)
+
+
+def _decimals(changes: Mapping[str, str]) -> dict[str, Decimal]:
+    return {k: Decimal(v) for k, v in changes.items()}

@@ -1,0 +1,1 @@
+"""Pure functions over types: no clock, no files, no network, no randomness."""

@@ -1,0 +1,271 @@
+"""What happens next, given what has happened so far. Pure: the same state and the same `now` decide the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from agentloop.core import cuts, view
+from agentloop.core.state import State
+from agentloop.types import blocks
+from agentloop.types.blocks import Block, Call, Message
+from agentloop.types.events import Decision, Outcome, RawResult
+from agentloop.types.request import Breakpoint, Request
+
+MAX_PAUSES = 10
+"""How often a paused server-tool loop is continued before the session gives up."""
+MAX_INVALID_TURNS = 5
+SAME_AGAIN = 4
+"""The same calls with the same results, this often in a row: the model is told; twice as often: the session stops."""
+
+EMPTY_REPLY = "Your last reply was empty. Go on with the task, or say in words that it is done."
+DUPLICATE_IDS = "Your last reply held two tool calls with one id, so none was run. Please make the calls again."
+LOOPING = "You have made the same call {times} times and its result has not changed. Try something else, or finish."
+
+
+class Shown(NamedTuple):
+    """A tool result as the model will see it; `raw` is set where it is less than the whole."""
+
+    content: str | list[Block]
+    raw: RawResult | None = None
+
+
+class CompactionPolicy(Protocol):
+    """Decides, before a request, whether the oldest turns leave the view."""
+
+    @property
+    def keep_pairs(self) -> int | None:
+        """How many pairs a cut leaves; None where the policy never cuts."""
+        ...
+
+    def weigh(self, state: State, ledger: "LedgerPolicy", now: datetime) -> Decision:
+        """Whether to cut before the next request, and why."""
+        ...
+
+
+class LedgerPolicy(Protocol):
+    """Writes what stands for the turns that leave the view."""
+
+    def segment(self, state: State, keep_from: int) -> str:
+        """The session state's next segment."""
+        ...
+
+    def question(self, state: State, keep_from: int) -> str | None:
+        """What to ask the model before a cut, where the model writes the state; None where the engine does."""
+        ...
+
+    def from_summary(self, state: State, keep_from: int, summary: str) -> str:
+        """The segment made from what the model wrote."""
+        ...
+
+
+class FactsPolicy(Protocol):
+    """Cuts a large tool result down to what the model needs, before the model first sees it."""
+
+    def shown(self, call: Call, content: str, mode: str, handle: str, family: str) -> Shown:
+        """The result as the model will see it; `handle` is the digest of the whole."""
+        ...
+
+
+class BudgetPolicy(Protocol):
+    """Says where a session stops, before money is spent."""
+
+    def stop(self, state: State, now: datetime) -> tuple[Outcome, str] | None:
+        """The limit that forbids the next request, and the sentence that says so."""
+        ...
+
+    def max_tokens(self, state: State) -> int:
+        """Output tokens that the next request may use."""
+        ...
+
+
+class CachingPolicy(Protocol):
+    """Where a request asks the API to keep cache entries."""
+
+    def breakpoints(self, state: State, messages: Sequence[Message]) -> tuple[Breakpoint, ...]:
+        """The breakpoints of a request that carries these messages, first to last."""
+        ...
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Everything about a session that can be chosen."""
+
+    compaction: CompactionPolicy
+    ledger: LedgerPolicy
+    facts: FactsPolicy
+    budget: BudgetPolicy
+    caching: CachingPolicy
+
+
+@dataclass(frozen=True)
+class CallModel:
+    """Ask the model."""
+
+    request: Request
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class RunTools:
+    """Run the calls that have no answer yet."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Let the turns before `keep_from` leave the view."""
+
+    keep_from: int
+    segment: str
+    written_by: Literal["engine", "model"]
+    decision: Decision
+    drop_thinking: bool
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Say something to the model that no user said."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End the session."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+Effect = CallModel | RunTools | Compact | Tell | Finish
+
+
+def decide(state: State, policies: Policies, now: datetime) -> Effect:
+    """What happens next, given what has happened so far."""
+    if (answer := _answer_to_failure(state, policies) or _answer_to_trouble(state, policies)) is not None:
+        return answer
+    if state.open_calls:
+        return RunTools(state.open_calls)
+    if not state.awaits_reply:
+        return Finish("completed")
+    if (stop := policies.budget.stop(state, now)) is not None:
+        return Finish(*stop)
+    if (loop := _answer_to_loop(state)) is not None:
+        return loop
+    decision = policies.compaction.weigh(state, policies.ledger, now)
+    if decision.keep_from is not None:
+        return _cut(state, policies, decision)
+    return CallModel(_request(state, policies), decision)
+
+
+def _request(state: State, policies: Policies) -> Request:
+    messages = view.messages(state)
+    return Request(
+        prefix=state.prefix,
+        messages=messages,
+        breakpoints=policies.caching.breakpoints(state, messages),
+        max_tokens=_max_tokens(state, policies),
+        previous_message_id=state.sent.message_id if state.sent else None,
+    )
+
+
+def _max_tokens(state: State, policies: Policies) -> int:
+    """A reply that was cut off is asked for again with all the output tokens that the model and the budget allow."""
+    if state.trouble is not None and state.trouble.kind == "truncated":
+        roomy = replace(state, limits=state.limits.model_copy(update={"max_tokens": state.card.max_output_tokens}))
+        return policies.budget.max_tokens(roomy)
+    return policies.budget.max_tokens(state)
+
+
+def _cut(state: State, policies: Policies, decision: Decision) -> Effect:
+    """Compact; or first ask the model for the state, at the end of the very request that is already cached."""
+    keep_from = decision.keep_from
+    assert keep_from is not None
+    ledger, drop = policies.ledger, state.card.checks_thinking_prefix
+    if state.summary:
+        segment = ledger.from_summary(state, keep_from, state.summary)
+        return Compact(keep_from, segment, "model", decision, drop)
+    if state.summary is None and (question := ledger.question(state, keep_from)) is not None:
+        request = _request(state, policies)
+        asked = (*request.messages, blocks.user(blocks.text(question)))
+        return CallModel(replace(request, messages=asked, purpose="summary"), Decision(rent_usd=state.rent_usd))
+    return Compact(keep_from, ledger.segment(state, keep_from), "engine", decision, drop)
+
+
+def _answer_to_trouble(state: State, policies: Policies) -> Effect | None:
+    """What to do about a reply that could not stand as a turn."""
+    trouble = state.trouble
+    if trouble is None or trouble.handled:
+        return None
+    match trouble.kind:
+        case "truncated" if trouble.times == 1 and state.limits.max_tokens < state.card.max_output_tokens:
+            return None
+        case "truncated":
+            return Finish("truncated", "the reply was cut off at max_tokens; ask for less at once, or raise max_tokens")
+        case "empty" if trouble.times == 1:
+            return Tell(EMPTY_REPLY)
+        case "empty":
+            return Finish("failed", "the model replied with nothing, twice")
+        case "duplicate_ids" if trouble.times == 1:
+            return Tell(DUPLICATE_IDS)
+        case "duplicate_ids":
+            return Finish("failed", "the model's tool calls had clashing ids, twice")
+        case "paused" if trouble.times <= MAX_PAUSES:
+            return None
+        case "paused":
+            return Finish("failed", f"the API paused its own tools {trouble.times} times")
+        case "refused":
+            return Finish("refused", f"the model refused{': ' + trouble.detail if trouble.detail else ''}")
+        case "window_exceeded":
+            return _shrink(state, policies, "the context window is full")
+        case "unknown_stop":
+            return Finish("failed", f"unknown stop reason '{trouble.detail}'; the raw reply is in the log")
+
+
+def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
+    """What to do when a request has failed for good."""
+    failure = state.failure
+    if failure is None:
+        return None
+    match failure.kind:
+        case "prompt_too_long":
+            return _shrink(state, policies, failure.message)
+        case "interrupted":
+            return None
+        case "spend_limit":
+            return Finish("spend_limit", failure.message)
+        case "unauthorized":
+            return Finish("unauthorized", failure.message)
+        case "unavailable" | "not_an_answer":
+            return Finish("provider_unavailable", f"{failure.message} ({failure.attempt} attempts)")
+        case "model_not_found" | "request_too_large" | "invalid_request":
+            return Finish("failed", failure.message)
+
+
+def _shrink(state: State, policies: Policies, why: str) -> Effect:
+    """One compaction down to the last pairs; where there is nothing left to remove, a stop that gives the sizes."""
+    keep = policies.compaction.keep_pairs
+    keep_from = cuts.latest_cut(state, keep) if keep is not None else None
+    if keep_from is None:
+        sizes = f"prefix {state.prefix_tokens:,}, task {state.opening_tokens:,}, state {state.state_tokens:,}"
+        kept = f"turns {state.turns_tokens + state.given_tokens:,} tokens"
+        return Finish("failed", f"{why}; nothing is left to compact ({sizes}, {kept})")
+    segment = policies.ledger.segment(state, keep_from)
+    return Compact(keep_from, segment, "engine", Decision(keep_from=keep_from, reason=why), state.card.checks_thinking_prefix)
+
+
+def _answer_to_loop(state: State) -> Effect | None:
+    times = state.repeats[1]
+    if state.invalid_turns >= MAX_INVALID_TURNS:
+        return Finish("failed", f"{state.invalid_turns} turns in a row held no valid tool call")
+    if times >= 2 * SAME_AGAIN:
+        return Finish("failed", f"the same call brought the same result {times} times in a row")
+    if times == SAME_AGAIN and not _told(state):
+        return Tell(LOOPING.format(times=times))
+    return None
+
+
+def _told(state: State) -> bool:
+    return any(b.get("type") == "text" for b in state.given)

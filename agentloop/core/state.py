@@ -1,0 +1,444 @@
+"""The log, folded: everything that is known of a session, and how each event changes it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Literal, NamedTuple, assert_never
+
+from agentloop.core import costs, tokens
+from agentloop.types import blocks
+from agentloop.types.base import Json, compact
+from agentloop.types.blocks import Blocks, Call, Message
+from agentloop.types.events import (
+    Compacted,
+    Event,
+    InputGiven,
+    Limits,
+    ModelFailed,
+    ModelReplied,
+    ModelRequested,
+    Outcome,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    ToolCard,
+    ToolFinished,
+    ToolStarted,
+)
+from agentloop.types.request import Failure, Prefix
+from agentloop.types.usage import ModelCard, Usage
+
+TroubleKind = Literal["truncated", "window_exceeded", "empty", "paused", "duplicate_ids", "refused", "unknown_stop"]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What was given to the model and what it replied. `given` of a session's first turn is its task."""
+
+    given: Blocks
+    given_tokens: int
+    reply: Blocks
+    reply_tokens: int
+    message_id: str
+
+    @cached_property
+    def question(self) -> Message:
+        """The user message that carried `given`."""
+        return blocks.user(*self.given)
+
+    @cached_property
+    def answer(self) -> Message:
+        """The assistant message of the reply."""
+        return blocks.assistant(*self.reply)
+
+
+class Segment(NamedTuple):
+    """One piece of the session state: what stands for the turns that one compaction removed."""
+
+    text: str
+    tokens: int
+
+
+class Trouble(NamedTuple):
+    """A reply that cannot stand as the next turn, and how many of its kind came in a row."""
+
+    kind: TroubleKind
+    times: int
+    detail: str = ""
+    handled: bool = False
+    """Whether something was done about it: the model was told, or asked again."""
+
+
+class Sent(NamedTuple):
+    """The last request for a turn that was answered."""
+
+    at: datetime
+    prompt_tokens: int
+    given_blocks: int
+    """How many blocks of `State.given` it carried already (0 once its reply is a turn)."""
+    message_id: str
+    cut: bool = False
+    """A compaction came after it: what it left in the cache behind the session state cannot be read any more."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A session, as its log tells it."""
+
+    session_id: str
+    agent: str
+    prefix: Prefix
+    prefix_tokens: int
+    card: ModelCard
+    limits: Limits
+    tools: tuple[ToolCard, ...]
+    policies: Json
+    played_by: str
+    started_at: datetime
+    running_since: datetime
+    """When the session started, or was last resumed after an end."""
+    task: Blocks = ()
+    task_tokens: int = 0
+    turns: tuple[Turn, ...] = ()
+    """The turns that are in the view: those before `keep_from` have left it."""
+    turns_tokens: int = 0
+    """Estimated tokens of the turns in the view, without what the first of them was given."""
+    call_ids: frozenset[str] = frozenset()
+    """Ids of the tool calls in the view."""
+    keep_from: int = 0
+    """How many turns have left the view."""
+    segments: tuple[Segment, ...] = ()
+    thinking_from: int = 0
+    """Turns before this one are shown without their thinking."""
+    given: Blocks = ()
+    """What the next request gives to the model."""
+    given_tokens: int = 0
+    open_calls: tuple[Call, ...] = ()
+    """Calls of the last reply that have no answer yet."""
+    results: tuple[ToolFinished, ...] = ()
+    started: frozenset[str] = frozenset()
+    """Calls that were started and have not finished."""
+    asked: int = 0
+    """Replies to requests for a turn: what `max_turns` counts."""
+    pending: ModelRequested | None = None
+    """A request that has neither reply nor failure: the process ended in between."""
+    pending_at: datetime | None = None
+    sent: Sent | None = None
+    rent_usd: Decimal = Decimal(0)
+    trouble: Trouble | None = None
+    failure: Failure | None = None
+    summary: str | None = None
+    """A session state that the model wrote and that no compaction has used yet."""
+    summary_failures: int = 0
+    repeats: tuple[str, int] = ("", 0)
+    """The last turn's calls with their results, as a digest, and how often it came in a row."""
+    invalid_turns: int = 0
+    """Turns in a row in which no call was valid."""
+    usage: Usage = field(default_factory=Usage)
+    spent_usd: Decimal = Decimal(0)
+    at_risk_usd: Decimal = Decimal(0)
+    """The most that attempts without known usage may have cost."""
+    compactions: int = 0
+    outcome: Outcome | None = None
+    detail: str = ""
+
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether something stands there for the model to answer."""
+        return bool(self.given) or (self.trouble is not None and self.trouble.kind == "paused")
+
+    @property
+    def text(self) -> str:
+        """The text of the last reply."""
+        return blocks.text_of(self.turns[-1].reply) if self.turns else ""
+
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of the session state."""
+        return sum(s.tokens for s in self.segments)
+
+    @property
+    def opening(self) -> Blocks:
+        """What the first message of the view says before the session state."""
+        if self.keep_from:
+            return self.task
+        return self.turns[0].given if self.turns else self.given
+
+    @property
+    def opening_tokens(self) -> int:
+        """Estimated tokens of the opening."""
+        if self.keep_from:
+            return self.task_tokens
+        return self.turns[0].given_tokens if self.turns else self.given_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimated tokens of the next request."""
+        given = self.given_tokens if self.turns else 0
+        return self.prefix_tokens + self.opening_tokens + self.state_tokens + self.turns_tokens + given
+
+
+def fold(events: Iterable[Event]) -> State:
+    """The state after these events. Raises ValueError where the first is no `session_started`."""
+    stream = iter(events)
+    first = next(stream, None)
+    if first is None or not isinstance(first.body, SessionStarted):
+        raise ValueError("a log starts with session_started")
+    state = begin(first.body, first.at)
+    for event in stream:
+        state = evolve(state, event)
+    return state
+
+
+def begin(body: SessionStarted, at: datetime) -> State:
+    """The state of a session that has just started."""
+    return State(
+        session_id=body.session_id,
+        agent=body.agent,
+        prefix=body.prefix,
+        prefix_tokens=prefix_tokens(body.prefix, body.card),
+        card=body.card,
+        limits=body.limits,
+        tools=body.tools,
+        policies=body.policies,
+        played_by=body.played_by,
+        started_at=at,
+        running_since=at,
+    )
+
+
+def prefix_tokens(prefix: Prefix, card: ModelCard) -> int:
+    """Estimated tokens of tools and system prompt, with what the API adds for them."""
+    family = card.tokenizer
+    tools = sum(tokens.tool_tokens(t, family) for t in prefix.tools)
+    added = tokens.weights(family).frame + (card.tool_system_tokens if prefix.tools else 0)
+    return tools + tokens.estimate(prefix.system, family) + added
+
+
+def evolve(state: State, event: Event) -> State:
+    """The state after one more event."""
+    match event.body:
+        case SessionStarted():
+            raise ValueError(f"session_started again at seq {event.seq}")
+        case InputGiven(content=content):
+            return _given(state, content)
+        case ModelRequested() as request:
+            return _requested(state, request, event.at)
+        case ModelReplied(purpose="summary") as replied:
+            return _summarised(state, replied)
+        case ModelReplied() as replied:
+            return _replied(state, replied)
+        case ModelFailed() as failed:
+            return _failed(state, failed)
+        case ToolStarted(call_id=call_id):
+            return replace(state, started=state.started | {call_id})
+        case ToolFinished() as finished:
+            return _finished(state, finished)
+        case Compacted() as compacted:
+            return _compacted(state, compacted)
+        case SessionResumed() as resumed:
+            return _resumed(state, resumed, event.at)
+        case SessionEnded(outcome=outcome, detail=detail):
+            return replace(state, outcome=outcome, detail=detail)
+        case unknown:
+            assert_never(unknown)
+
+
+def _given(state: State, content: Blocks) -> State:
+    size = tokens.blocks_tokens(content, state.card.tokenizer)
+    if not state.task:
+        return replace(state, task=content, task_tokens=size, given=content, given_tokens=size)
+    trouble = state.trouble._replace(handled=True) if state.trouble else None
+    given, given_tokens = state.given + content, state.given_tokens + size
+    return replace(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
+
+
+def _requested(state: State, request: ModelRequested, at: datetime) -> State:
+    trouble = state.trouble._replace(handled=True) if state.trouble else None
+    return replace(state, pending=request, pending_at=at, failure=None, trouble=trouble)
+
+
+def _paid(state: State, usage: Usage) -> State:
+    return replace(
+        state,
+        usage=state.usage + usage,
+        spent_usd=state.spent_usd + costs.cost(usage, state.card),
+        pending=None,
+        pending_at=None,
+    )
+
+
+def _replied(state: State, replied: ModelReplied) -> State:
+    reply = replied.reply
+    sent_at = state.pending_at or state.running_since
+    decision = state.pending.decision if state.pending else None
+    rent = decision.rent_usd if decision else state.rent_usd
+    prompt_tokens = state.prompt_tokens
+    trouble = _trouble(state, replied)
+    state = replace(_paid(state, reply.usage), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent)
+    if trouble is not None and trouble.kind != "paused":
+        kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
+        return replace(state, sent=kept)
+    size = tokens.blocks_tokens(reply.content, state.card.tokenizer)
+    turn = Turn(state.given, state.given_tokens, reply.content, size, reply.message_id)
+    return replace(
+        state,
+        turns=(*state.turns, turn),
+        turns_tokens=state.turns_tokens + size + (state.given_tokens if state.turns else 0),
+        call_ids=state.call_ids | {c.id for c in blocks.calls(reply.content)},
+        given=(),
+        given_tokens=0,
+        open_calls=blocks.calls(reply.content) if reply.stop_reason == "tool_use" else (),
+        results=(),
+        started=frozenset(),
+        sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
+    )
+
+
+def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
+    """What keeps a reply from standing as a turn, by its stop reason.
+
+    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+    """
+    reply = replied.reply
+    calls = blocks.calls(reply.content)
+
+    def trouble(kind: TroubleKind, detail: str = "") -> Trouble:
+        before = state.trouble
+        return Trouble(kind, before.times + 1 if before is not None and before.kind == kind else 1, detail)
+
+    match reply.stop_reason:
+        case "tool_use" if _ids_clash(state, calls):
+            return trouble("duplicate_ids", "two tool calls with one id")
+        case "tool_use" if calls:
+            return None
+        case "end_turn" | "stop_sequence" | "tool_use":
+            return None if blocks.says_something(reply.content) else trouble("empty")
+        case "max_tokens":
+            return trouble("truncated")
+        case "model_context_window_exceeded":
+            return trouble("window_exceeded")
+        case "pause_turn":
+            return trouble("paused")
+        case "refusal":
+            return trouble("refused", str((reply.stop_details or {}).get("category") or ""))
+        case unknown:
+            return trouble("unknown_stop", unknown)
+
+
+def _ids_clash(state: State, calls: tuple[Call, ...]) -> bool:
+    ids = [c.id for c in calls]
+    return len(set(ids)) < len(ids) or not state.call_ids.isdisjoint(ids)
+
+
+def _summarised(state: State, replied: ModelReplied) -> State:
+    state = _paid(state, replied.reply.usage)
+    text = blocks.text_of(replied.reply.content).strip()
+    if not text or replied.reply.stop_reason != "end_turn":
+        return replace(state, summary="", summary_failures=state.summary_failures + 1)
+    return replace(state, summary=text, summary_failures=0)
+
+
+def _failed(state: State, failed: ModelFailed) -> State:
+    failure = failed.failure
+    if failure.possibly_billed and state.pending is not None:
+        risk = costs.worst_case(state.card, state.prompt_tokens, state.pending.max_tokens)
+        state = replace(state, at_risk_usd=state.at_risk_usd + risk)
+    if failure.usage is not None:
+        state = replace(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
+    if failure.kind == "interrupted":
+        return replace(state, pending=None, pending_at=None)
+    if failure.retry_in_s is not None:
+        return state
+    if failed.purpose == "summary":
+        return replace(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
+    return replace(state, failure=failure, pending=None, pending_at=None)
+
+
+def _finished(state: State, finished: ToolFinished) -> State:
+    results = (*state.results, finished)
+    state = replace(
+        state,
+        open_calls=tuple(c for c in state.open_calls if c.id != finished.call_id),
+        results=results,
+        started=state.started - {finished.call_id},
+    )
+    return state if state.open_calls else _answered(state)
+
+
+def _answered(state: State) -> State:
+    """Every call has its answer: the answers, in the order of the calls, are what is given next."""
+    by_id = {r.call_id: r for r in state.results}
+    calls = blocks.calls(state.turns[-1].reply)
+    given = tuple(blocks.tool_result(c.id, by_id[c.id].content, by_id[c.id].is_error) for c in calls if c.id in by_id)
+    given += state.given
+    digest = _what_happened(calls, by_id)
+    invalid = all(r.outcome == "invalid" for r in state.results)
+    return replace(
+        state,
+        given=given,
+        given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
+        repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
+        invalid_turns=state.invalid_turns + 1 if invalid else 0,
+    )
+
+
+def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) -> str:
+    what = [(c.name, c.input, results[c.id].content) for c in calls if c.id in results]
+    return hashlib.blake2b(compact(what), digest_size=8).hexdigest()
+
+
+def _compacted(state: State, compacted: Compacted) -> State:
+    gone = compacted.keep_from - state.keep_from
+    turns = state.turns[gone:]
+    state = replace(
+        state,
+        turns=turns,
+        turns_tokens=_turns_tokens(turns),
+        call_ids=frozenset(c.id for t in turns for c in blocks.calls(t.reply)),
+        keep_from=compacted.keep_from,
+        segments=(*state.segments, Segment(compacted.segment, tokens.estimate(compacted.segment, state.card.tokenizer))),
+        rent_usd=Decimal(0),
+        sent=state.sent._replace(cut=True) if state.sent else None,
+        summary=None,
+        compactions=state.compactions + 1,
+        trouble=None,
+        failure=None,
+    )
+    return _without_thinking(state) if compacted.thinking_dropped else state
+
+
+def _without_thinking(state: State) -> State:
+    family = state.card.tokenizer
+    shown = (blocks.without_thinking(t.reply) for t in state.turns)
+    turns = tuple(
+        replace(t, reply=reply, reply_tokens=tokens.blocks_tokens(reply, family))
+        for t, reply in zip(state.turns, shown, strict=True)
+    )
+    return replace(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
+
+
+def _turns_tokens(turns: tuple[Turn, ...]) -> int:
+    return sum(t.reply_tokens for t in turns) + sum(t.given_tokens for t in turns[1:])
+
+
+def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
+    state = replace(
+        state,
+        limits=resumed.limits or state.limits,
+        tools=state.tools if resumed.tools is None else resumed.tools,
+        outcome=None,
+        detail="",
+        failure=None,
+        trouble=None,
+        repeats=("", 0),
+        invalid_turns=0,
+        running_since=at,
+    )
+    if resumed.prefix is None:
+        return state
+    moved = replace(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)
+    return _without_thinking(moved) if state.card.checks_thinking_prefix else moved

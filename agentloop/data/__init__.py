@@ -1,0 +1,1 @@
+"""Data that ships with agentloop: the dated table of models and prices."""

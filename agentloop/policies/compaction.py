@@ -1,0 +1,140 @@
+"""When the oldest turns leave the view, and why then.
+
+Carrying history costs a cache read of it on every turn; cutting it costs a cache write of everything behind the cut.
+`Rent` weighs the one against the other as in the ski-rental problem; the others are kept for comparison.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+
+from agentloop.core import costs, cuts
+from agentloop.core.decide import LedgerPolicy
+from agentloop.core.state import State
+from agentloop.core.tokens import estimate
+from agentloop.types.base import Settings
+from agentloop.types.events import Decision
+from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
+
+MILLION = Decimal(1_000_000)
+
+
+class Never(Settings):
+    """Keep the whole history."""
+
+    kind: Literal["never"] = "never"
+
+    @property
+    def keep_pairs(self) -> int | None:
+        """Nothing is ever cut."""
+        return None
+
+    def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
+        """Never a cut."""
+        return Decision()
+
+
+class EveryTurn(Settings):
+    """Keep the last pairs and summarise the rest on each turn: the habit that agentloop is measured against."""
+
+    kind: Literal["every_turn"] = "every_turn"
+    keep_pairs: int = Field(default=6, ge=1)
+
+    def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
+        """A cut whenever more than `keep_pairs` pairs stand."""
+        cut = cuts.latest_cut(state, self.keep_pairs)
+        return Decision(keep_from=cut, reason=f"more than {self.keep_pairs} pairs" if cut is not None else "")
+
+
+class KeepPairs(Settings):
+    """Let the history grow to `at_most` pairs, then cut it back to `keep_pairs`."""
+
+    kind: Literal["keep_pairs"] = "keep_pairs"
+    keep_pairs: int = Field(default=6, ge=1)
+    at_most: int = Field(default=18, ge=2)
+
+    def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
+        """A cut when more than `at_most` pairs stand."""
+        if len(state.turns) <= self.at_most:
+            return Decision()
+        return Decision(keep_from=cuts.latest_cut(state, self.keep_pairs), reason=f"more than {self.at_most} pairs")
+
+
+class Rent(Settings):
+    """Cut when carrying the old pairs has cost as much as cutting them would, or when cutting is free.
+
+    The source of the formulas is docs/economics.md. Every amount is USD at the prices of the session's own model, so the
+    policy follows a changed cache-read price by itself.
+    """
+
+    kind: Literal["rent"] = "rent"
+    keep_pairs: int = Field(default=6, ge=1)
+    hard_cap_tokens: int = Field(default=150_000, ge=1_000)
+    """Above this prompt a cut is made for the quality of answers, whatever it costs."""
+    ttl: Ttl = "5m"
+    """Lifetime of the moving part, as the caching policy writes it."""
+
+    def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
+        """A cut when the rent that was paid reaches its price."""
+        keep_from = cuts.latest_cut(state, self.keep_pairs)
+        if keep_from is None or state.sent is None:
+            return Decision(rent_usd=state.rent_usd)
+        p = costs.prices_for(state.card, state.prompt_tokens)
+        segment = estimate(ledger.segment(state, keep_from), state.card.tokenizer)
+        gain = cuts.removed_tokens(state, keep_from) - segment
+        if gain <= 0:
+            return Decision(rent_usd=state.rent_usd, reason="the state would be longer than what it stands for")
+        warm = self._warm(state, now)
+        price = self._price(state, p, segment, gain, warm)
+        saves = gain * p.cache_read / MILLION
+        rent = state.rent_usd + (saves if warm else gain * _write(p, self.ttl) / MILLION)
+        reason = self._reason(state, price, saves, warm)
+        if reason is None:
+            return Decision(rent_usd=rent, price_usd=price, saves_usd=saves)
+        return Decision(keep_from=keep_from, reason=reason, rent_usd=state.rent_usd, price_usd=price, saves_usd=saves)
+
+    def _warm(self, state: State, now: datetime) -> bool:
+        """Whether the last request is still cached: by the clock, never by the last reply's usage."""
+        assert state.sent is not None
+        return (now - state.sent.at).total_seconds() <= TTL_SECONDS[self.ttl]
+
+    def _price(self, state: State, p: Prices, segment: int, gain: int, warm: bool) -> Decimal:
+        """What a cut costs now, net: the input of this request after the cut, less the input as it stands."""
+        write = _write(p, self.ttl)
+        if not warm:
+            return -gain * write / MILLION
+        assert state.sent is not None
+        cached = state.prefix_tokens + state.opening_tokens + state.state_tokens
+        unsent = max(0, state.prompt_tokens - state.sent.prompt_tokens)
+        kept = state.prompt_tokens - cached - (gain + segment)
+        cut = cached * p.cache_read + (segment + kept) * write
+        keep = (state.prompt_tokens - unsent) * p.cache_read + unsent * write
+        return (cut - keep) / MILLION
+
+    def _reason(self, state: State, price: Decimal, saves: Decimal, warm: bool) -> str | None:
+        if price <= 0:
+            return f"the cache is {'warm' if warm else 'cold'} and a cut makes this very request cheaper by {-price:.4f} USD"
+        if state.prompt_tokens > min(self.hard_cap_tokens, *_steps(state)):
+            return f"the prompt of {state.prompt_tokens:,} tokens is over the cap"
+        left = state.limits.max_turns - state.asked if state.limits.max_turns is not None else None
+        if left is not None and saves * left < price:
+            return None
+        if state.rent_usd >= price:
+            return f"rent {state.rent_usd:.4f} ≥ price {price:.4f} USD; saves {saves:.4f} a turn"
+        return None
+
+
+def _write(p: Prices, ttl: Ttl) -> Decimal:
+    return p.cache_write_1h if ttl == "1h" else p.cache_write_5m
+
+
+def _steps(state: State) -> list[int]:
+    """Prompt lengths at which the price of the whole request jumps, and the window itself."""
+    steps = [p.max_prompt_tokens for p in state.card.prices if p.max_prompt_tokens is not None]
+    room = state.card.context_window - min(state.limits.max_tokens, state.card.max_output_tokens)
+    return [*steps, room if room > 0 else state.card.context_window]
+
+
+Compaction = Never | EveryTurn | KeepPairs | Rent

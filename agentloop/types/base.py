@@ -1,0 +1,46 @@
+"""What every frozen value is built from, and the one way JSON is written."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Json = dict[str, Any]
+"""A JSON object as it was received: key order kept, never edited in place."""
+
+
+class Frozen(BaseModel):
+    """A value that can be written to a log. Fields a newer version added are ignored when read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Settings(BaseModel):
+    """A value that a person wrote. A key that is not known is refused, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def compact(value: Any) -> bytes:
+    """JSON as UTF-8 bytes: no spaces, keys in their own order, the same bytes in every process.
+
+    Raises ValueError for NaN and infinities, UnicodeEncodeError for a lone surrogate (see `plain`).
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+def plain(text: str) -> str:
+    """Text that UTF-8, JSON and a terminal agree about: no lone surrogates, no NUL, `\\n` line ends."""
+    text = text.replace("\r\n", "\n").replace("\x00", "\ufffd")
+    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+
+
+def plain_json(value: Any) -> Any:
+    """The same JSON value with every string made `plain`."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {plain(k): plain_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(v) for v in value]
+    return value

@@ -1,0 +1,94 @@
+"""Content blocks and messages, as the Messages API speaks of them.
+
+A block is the JSON object that was received. It is kept as it is and sent back byte for byte; unknown kinds too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from agentloop.types.base import Json, compact
+
+Block = Json
+Blocks = tuple[Block, ...]
+Role = Literal["user", "assistant"]
+
+THINKING = frozenset({"thinking", "redacted_thinking"})
+
+
+class Call(NamedTuple):
+    """One tool call of a reply."""
+
+    id: str
+    name: str
+    input: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """One message of a request. Its bytes are made once and reused by every request that carries it."""
+
+    role: Role
+    content: Blocks
+
+    @cached_property
+    def wire(self) -> bytes:
+        """The message as the API receives it, without cache marks."""
+        return compact({"role": self.role, "content": list(self.content)})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and (self.role, self.content) == (other.role, other.content)
+
+    __hash__ = object.__hash__
+
+
+def user(*blocks: Block) -> Message:
+    """A user message."""
+    return Message("user", blocks)
+
+
+def assistant(*blocks: Block) -> Message:
+    """An assistant message."""
+    return Message("assistant", blocks)
+
+
+def text(value: str) -> Block:
+    """A text block."""
+    return {"type": "text", "text": value}
+
+
+def tool_use(call_id: str, name: str, arguments: Json) -> Block:
+    """A tool call."""
+    return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
+
+
+def tool_result(call_id: str, content: str | list[Block], is_error: bool = False) -> Block:
+    """The answer to a tool call."""
+    block: Block = {"type": "tool_result", "tool_use_id": call_id, "content": content}
+    return {**block, "is_error": True} if is_error else block
+
+
+def calls(content: Iterable[Block]) -> tuple[Call, ...]:
+    """The tool calls of a reply, in the order in which they were made."""
+    return tuple(Call(b["id"], b["name"], b["input"]) for b in content if b.get("type") == "tool_use")
+
+
+def without_thinking(content: Blocks) -> Blocks:
+    """The blocks of a reply that are not thinking."""
+    return tuple(b for b in content if b.get("type") not in THINKING)
+
+
+def says_something(content: Blocks) -> bool:
+    """Whether a reply holds anything besides thinking and white space."""
+    return any(b.get("type") != "text" or str(b.get("text", "")).strip() for b in without_thinking(content))
+
+
+def text_of(content: Iterable[Block]) -> str:
+    """The text blocks of a message, joined by line ends."""
+    return "\n".join(str(b["text"]) for b in content if b.get("type") == "text")
+
+
+def result_text(content: str | list[Block]) -> str:
+    """What a tool result says in words."""
+    return content if isinstance(content, str) else text_of(content)

@@ -1,0 +1,230 @@
+"""The lines of a session's log. An event's shape only ever gains optional fields.
+
+session_started      who, with which frozen prefix, at which prices, under which policies
+input_given          what a person (or the engine) tells the model
+model_requested      a request is about to be sent           model_replied   the reply, whole
+model_failed         one attempt failed                      tool_started    a call is about to run
+tool_finished        its answer, as the model sees it        compacted       the oldest turns left the view
+session_ended        the outcome                             session_resumed a person chose to go on after it
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agentloop.types.base import Frozen, Json
+from agentloop.types.request import Breakpoint, Failure, Prefix, Purpose, Reply
+from agentloop.types.usage import ModelCard
+
+SCHEMA_VERSION = 1
+
+Effect = Literal["read", "idempotent", "once"]
+"""What running a tool call twice means: nothing, nothing if the key is the same, or a second effect in the world."""
+
+Outcome = Literal[
+    "completed",
+    "failed",
+    "refused",
+    "truncated",
+    "budget_exceeded",
+    "max_turns",
+    "waiting_for_approval",
+    "prefix_unstable",
+    "provider_unavailable",
+    "spend_limit",
+    "unauthorized",
+    "time_limit",
+    "interrupted",
+]
+
+ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown"]
+
+
+class ToolCard(Frozen):
+    """What a tool declared about itself, beyond the definition that the model sees."""
+
+    name: str
+    effect: Effect = "once"
+    timeout_s: float = 60.0
+    facts: str = "facts"
+
+
+class Limits(Frozen):
+    """Where a session stops. None: no limit."""
+
+    max_turns: int | None = None
+    max_budget_usd: Decimal | None = None
+    max_wall_s: float | None = None
+    max_tokens: int = 64_000
+    """Output tokens of one reply, thinking included."""
+
+
+class Decision(Frozen):
+    """What a compaction policy decided before a request, and why."""
+
+    keep_from: int | None = None
+    """The first turn that is kept; None: nothing is cut."""
+    reason: str = ""
+    rent_usd: Decimal = Decimal(0)
+    """What carrying removable turns has cost since the last cut, this request included."""
+    price_usd: Decimal | None = None
+    """What a cut would cost now, net."""
+    saves_usd: Decimal | None = None
+    """What a cut would save on every later turn."""
+
+
+class RawResult(Frozen):
+    """The whole result of a tool call, in the blobs."""
+
+    digest: str
+    bytes: int
+    tokens: int
+    """Estimated tokens of the whole result, had the model been shown it."""
+    extractor: str = "whole"
+    left_out: str = ""
+
+
+class SessionStarted(Frozen):
+    """The first line."""
+
+    type: Literal["session_started"] = "session_started"
+    schema_version: int = SCHEMA_VERSION
+    session_id: str
+    agent: str
+    prefix: Prefix
+    prefix_digest: str
+    card: ModelCard
+    tools: tuple[ToolCard, ...] = ()
+    policies: Json = Field(default_factory=dict)
+    limits: Limits = Limits()
+    played_by: str = "api"
+    """Who answers as the model: `api`, or the name of a script."""
+    agentloop: str = ""
+    """The version that wrote the log."""
+
+
+class InputGiven(Frozen):
+    """Something the model is told: by the user, or by the engine itself."""
+
+    type: Literal["input_given"] = "input_given"
+    content: tuple[Json, ...]
+    source: Literal["user", "engine"] = "user"
+
+
+class ModelRequested(Frozen):
+    """Written before a request is sent."""
+
+    type: Literal["model_requested"] = "model_requested"
+    turn: int
+    purpose: Purpose = "turn"
+    digest: str
+    body_bytes: int
+    breakpoints: tuple[Breakpoint, ...] = ()
+    max_tokens: int
+    decision: Decision | None = None
+
+
+class ModelReplied(Frozen):
+    """Written before anything is done with a reply."""
+
+    type: Literal["model_replied"] = "model_replied"
+    turn: int
+    purpose: Purpose = "turn"
+    reply: Reply
+    duration_s: float = 0.0
+
+
+class ModelFailed(Frozen):
+    """One attempt that brought no whole reply."""
+
+    type: Literal["model_failed"] = "model_failed"
+    turn: int
+    purpose: Purpose = "turn"
+    failure: Failure
+
+
+class ToolStarted(Frozen):
+    """Written before a tool runs, so that a crash in between can be seen."""
+
+    type: Literal["tool_started"] = "tool_started"
+    turn: int
+    call_id: str
+    name: str
+    effect: Effect
+    idempotency_key: str
+
+
+class ToolFinished(Frozen):
+    """The answer to a call, as the model sees it."""
+
+    type: Literal["tool_finished"] = "tool_finished"
+    turn: int
+    call_id: str
+    name: str
+    content: str | list[Json]
+    is_error: bool = False
+    outcome: ToolOutcome = "ok"
+    raw: RawResult | None = None
+    """Set where the model was shown facts instead of the whole."""
+    duration_s: float = 0.0
+
+
+class Compacted(Frozen):
+    """The turns before `keep_from` left the view; `segment` stands for them."""
+
+    type: Literal["compacted"] = "compacted"
+    keep_from: int
+    segment: str
+    written_by: Literal["engine", "model"] = "engine"
+    decision: Decision = Decision()
+    thinking_dropped: bool = False
+
+
+class SessionResumed(Frozen):
+    """Somebody chose to go on with a session that had ended, or under other limits or another prefix."""
+
+    type: Literal["session_resumed"] = "session_resumed"
+    limits: Limits | None = None
+    prefix: Prefix | None = None
+    prefix_digest: str | None = None
+    tools: tuple[ToolCard, ...] | None = None
+
+
+class SessionEnded(Frozen):
+    """How it ended, and the sentence that says why."""
+
+    type: Literal["session_ended"] = "session_ended"
+    outcome: Outcome
+    detail: str = ""
+
+
+Body = Annotated[
+    SessionStarted
+    | InputGiven
+    | ModelRequested
+    | ModelReplied
+    | ModelFailed
+    | ToolStarted
+    | ToolFinished
+    | Compacted
+    | SessionResumed
+    | SessionEnded,
+    Field(discriminator="type"),
+]
+
+
+class Event(Frozen):
+    """One line of a log."""
+
+    seq: int
+    """Contiguous from 0."""
+    at: datetime
+    """Aware, UTC."""
+    body: Body
+
+
+def body_data(body: Any) -> Json:
+    """A body as JSON data, without the fields that are not set."""
+    return {k: v for k, v in body.model_dump(mode="json").items() if v is not None}
