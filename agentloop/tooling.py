@@ -1,0 +1,243 @@
+"""`@tool`: a typed Python function becomes a tool; and the registry that freezes when a session starts.
+
+The schema and the docstring are read by the official SDK (`anthropic.beta_tool`) and pydantic. A tool says, besides,
+what running it twice would mean (`effect`), how long it may take, and whether the model is to see facts or the whole of
+a large result.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, cast, overload
+
+from agentloop.errors import RegistryError
+from agentloop.types.base import Json, compact
+from agentloop.types.events import Effect, ToolCard
+
+Function = Callable[..., Any]
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""The API's documentation prints 64 characters, its error texts 128; the smaller holds everywhere."""
+MAX_TOOLS = 200
+MAX_DESCRIPTION_CHARS = 20_000
+
+
+class SdkTool(Protocol):
+    """What the SDK makes of a function: `anthropic.beta_tool` and `beta_async_tool` objects."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def to_dict(self) -> Any: ...  # noqa: D102
+
+    def call(self, input: object) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True, eq=False)
+class Tool:
+    """A function that the model may call, and what it declares about itself. Still an ordinary function to Python."""
+
+    function: Function | None
+    name: str
+    effect: Effect = "once"
+    timeout_s: float = 60.0
+    facts: str = "facts"
+    ready: SdkTool | None = None
+    """Set where the tool came as an SDK object: its definition is taken as it is."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function itself."""
+        if self.function is None:
+            raise TypeError(f"tool '{self.name}' has no Python function")
+        return self.function(*args, **kwargs)
+
+    @cached_property
+    def sdk(self) -> SdkTool:
+        """The SDK's reading of the function: definition, validation, call. Raises RegistryError."""
+        return self.ready if self.ready is not None else _read_by_sdk(self)
+
+    @cached_property
+    def definition(self) -> Json:
+        """What the model sees: name, description, input_schema. Raises RegistryError where the API would refuse it."""
+        data: Json = dict(self.sdk.to_dict())
+        data.pop("cache_control", None)
+        if self.ready is None:
+            data = {**data, "name": self.name, "input_schema": _untitled(data["input_schema"])}
+        _check(self, data)
+        return data
+
+    @property
+    def card(self) -> ToolCard:
+        """What the session's log says about the tool."""
+        return ToolCard(name=self.name, effect=self.effect, timeout_s=self.timeout_s, facts=self.facts)
+
+    @property
+    def place(self) -> str:
+        """Where the tool is defined: file and line."""
+        function = self.function or getattr(self.ready, "func", None)
+        code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+        return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(self.ready or self.function)
+
+
+@overload
+def tool(function: Function, /) -> Tool: ...
+@overload
+def tool(
+    *, name: str | None = None, effect: Effect = "once", timeout_s: float = 60.0, facts: str = "facts"
+) -> Callable[[Function], Tool]: ...
+def tool(
+    function: Function | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout_s: float = 60.0,
+    facts: str = "facts",
+) -> Tool | Callable[[Function], Tool]:
+    """Make a tool of a typed function, sync or async, with a Google-style docstring.
+
+    Args:
+        function: The function; its signature is the schema, its docstring the description.
+        name: What the model calls it; the function's name by default.
+        effect: What running a call twice would mean. `read`: nothing. `idempotent`: nothing, when the tool is given the
+            same `current_call().idempotency_key`. `once` (the default): a second effect in the world, so after a crash in
+            between the call is reported as of unknown outcome and never repeated.
+        timeout_s: Seconds until a call is given up.
+        facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `keep`: the
+            model sees it whole.
+    """
+
+    def make(f: Function) -> Tool:
+        return Tool(f, name or f.__name__, effect, timeout_s, facts)
+
+    return make if function is None else make(function)
+
+
+def as_tool(thing: object) -> Tool:
+    """A tool of whatever can be one: a `Tool`, an SDK tool object, a plain function. Raises RegistryError."""
+    if isinstance(thing, Tool):
+        return thing
+    if callable(getattr(thing, "to_dict", None)) and callable(getattr(thing, "call", None)):
+        ready = cast(SdkTool, thing)
+        return Tool(None, ready.name, ready=ready)
+    if inspect.isfunction(thing):
+        return tool(thing)
+    raise RegistryError(f"{thing!r} is not a tool: expected a function with @tool, or an anthropic.beta_tool object")
+
+
+class Registry:
+    """The tools of a session, in a fixed order. Made once; it never changes."""
+
+    def __init__(self, things: Iterable[object]) -> None:
+        """Take these tools, sorted by name. Raises RegistryError for clashes, bad names and bad schemas."""
+        tools = sorted(map(as_tool, things), key=lambda t: t.name)
+        for first, second in pairwise(tools):
+            if first.name == second.name:
+                raise RegistryError(f"two tools are named '{first.name}': {first.place} and {second.place}; rename one")
+        if len(tools) > MAX_TOOLS:
+            raise RegistryError(f"{len(tools)} tools, at most {MAX_TOOLS}; name those you need in the agent's 'tools'")
+        self.tools: dict[str, Tool] = {t.name: t for t in tools}
+        self.definitions: tuple[Json, ...] = tuple(t.definition for t in tools)
+
+    def only(self, names: Sequence[str] | None) -> "Registry":
+        """The tools of these names; all where none are named. Raises RegistryError for a name that is not there."""
+        if names is None:
+            return self
+        if missing := sorted(set(names) - set(self.tools)):
+            raise RegistryError(f"no tool named {', '.join(missing)}; there are {', '.join(self.tools) or 'none'}")
+        return Registry(self.tools[n] for n in dict.fromkeys(names))
+
+    @property
+    def cards(self) -> tuple[ToolCard, ...]:
+        """What the tools declare, in the registry's order."""
+        return tuple(t.card for t in self.tools.values())
+
+
+@dataclass(frozen=True)
+class CurrentCall:
+    """What a tool may know about the call it is answering."""
+
+    session_id: str
+    call_id: str
+    idempotency_key: str
+    """The same for every run of this call, over crash and resume: hand it to services that take one."""
+    root: Path
+    """The folder that the session's tools work in."""
+
+
+_CURRENT: ContextVar[CurrentCall] = ContextVar("agentloop_current_call")
+
+
+def current_call() -> CurrentCall:
+    """The call that is being answered. Raises LookupError outside a tool."""
+    return _CURRENT.get()
+
+
+def answering(call: CurrentCall) -> None:
+    """Make this the current call of the running context."""
+    _CURRENT.set(call)
+
+
+def _read_by_sdk(tool: Tool) -> SdkTool:
+    from anthropic import beta_async_tool, beta_tool  # half a second of import, needed only where tools are used
+
+    assert tool.function is not None
+    untyped = [n for n, p in inspect.signature(tool.function).parameters.items() if p.annotation is inspect.Parameter.empty]
+    if untyped:
+        raise RegistryError(f"tool '{tool.name}' ({tool.place}): parameter '{untyped[0]}' has no type")
+    make = beta_async_tool if inspect.iscoroutinefunction(tool.function) else beta_tool
+    try:
+        made = make(tool.function)
+        made.to_dict()
+    except Exception as e:  # noqa: BLE001  pydantic raises many kinds for a type it cannot describe
+        reason = str(e).partition("\n")[0]
+        raise RegistryError(f"tool '{tool.name}' ({tool.place}): no schema can be made of its signature: {reason}") from e
+    return cast(SdkTool, made)
+
+
+def _untitled(schema: Json) -> Json:
+    """The schema without the titles that pydantic derives from names: they say nothing and are paid for on each turn."""
+
+    def walk(node: Any, named: bool) -> Any:
+        if isinstance(node, dict):
+            kept = {k: v for k, v in node.items() if named or k != "title" or not isinstance(v, str)}
+            return {k: walk(v, not named and k in ("properties", "$defs")) for k, v in kept.items()}
+        return [walk(v, False) for v in node] if isinstance(node, list) else node
+
+    return cast(Json, walk(schema, False))
+
+
+def _check(tool: Tool, data: Json) -> None:
+    where = f"tool '{tool.name}' ({tool.place})"
+    if not NAME.fullmatch(tool.name):
+        raise RegistryError(f"{where}: the name must match {NAME.pattern}")
+    if tool.effect not in ("read", "idempotent", "once"):
+        raise RegistryError(f"{where}: effect '{tool.effect}' is none of read, idempotent, once")
+    schema = data.get("input_schema")
+    if isinstance(schema, dict) and schema.get("type") != "object":
+        raise RegistryError(f"{where}: input_schema must be of type object, found {schema.get('type')!r}")
+    if tool.ready is None and not data.get("description"):
+        raise RegistryError(f"{where}: no description; write a docstring that says when to use it")
+    if len(str(data.get("description", ""))) > MAX_DESCRIPTION_CHARS:
+        raise RegistryError(f"{where}: the description is over {MAX_DESCRIPTION_CHARS:,} characters")
+    try:
+        compact(data)
+    except (ValueError, TypeError, RecursionError) as e:
+        raise RegistryError(f"{where}: the definition is not plain JSON: {e}") from e
+
+
+def settle(value: Any) -> Any:
+    """The value of an async tool, waited for; any other value as it is."""
+    if not inspect.isawaitable(value):
+        return value
+    import asyncio
+
+    async def wait(awaitable: Awaitable[Any]) -> Any:
+        return await awaitable
+
+    return asyncio.run(wait(value))
