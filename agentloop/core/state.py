@@ -261,14 +261,9 @@ def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     return replace(state, pending=request, pending_at=at, failure=None, trouble=trouble)
 
 
-def _paid(state: State, usage: Usage) -> State:
-    return replace(
-        state,
-        usage=state.usage + usage,
-        spent_usd=state.spent_usd + costs.cost(usage, state.card),
-        pending=None,
-        pending_at=None,
-    )
+def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
+    spent = state.spent_usd + costs.cost(usage, card or state.card)
+    return replace(state, usage=state.usage + usage, spent_usd=spent, pending=None, pending_at=None)
 
 
 def _replied(state: State, replied: ModelReplied) -> State:
@@ -278,7 +273,9 @@ def _replied(state: State, replied: ModelReplied) -> State:
     rent = decision.rent_usd if decision else state.rent_usd
     prompt_tokens = state.prompt_tokens
     trouble = _trouble(state, replied)
-    state = replace(_paid(state, reply.usage), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent)
+    state = replace(
+        _paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent
+    )
     if trouble is not None and trouble.kind != "paused":
         kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
         return replace(state, sent=kept)
@@ -335,7 +332,7 @@ def _ids_clash(state: State, calls: tuple[Call, ...]) -> bool:
 
 
 def _summarised(state: State, replied: ModelReplied) -> State:
-    state = _paid(state, replied.reply.usage)
+    state = _paid(state, replied.reply.usage, replied.reply.priced_by)
     text = blocks.text_of(replied.reply.content).strip()
     if not text or replied.reply.stop_reason != "end_turn":
         return replace(state, summary="", summary_failures=state.summary_failures + 1)
@@ -345,7 +342,8 @@ def _summarised(state: State, replied: ModelReplied) -> State:
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
-        risk = costs.worst_case(state.card, state.prompt_tokens, state.pending.max_tokens)
+        unknown_input = state.prompt_tokens if failure.usage is None else 0
+        risk = costs.worst_case(state.card, unknown_input, state.pending.max_tokens)
         state = replace(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
         state = replace(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from agentloop.types.base import Frozen, Json
 from agentloop.types.blocks import Message
-from agentloop.types.usage import Ttl, Usage
+from agentloop.types.usage import ModelCard, Ttl, Usage
 
 Purpose = Literal["turn", "summary"]
 """Why the model is asked: the next turn of the session, or the session state that a compaction will keep."""
@@ -55,6 +55,10 @@ class Reply(Frozen):
     cache_miss: Json | None = None
     """The API's own reason for a cache miss, when it gives one."""
     request_id: str | None = None
+    usage_estimated: bool = False
+    """The API reported no usable usage; what stands here is our own upper estimate."""
+    priced_by: ModelCard | None = None
+    """Set where another model answered than was asked."""
 
 
 FailureKind = Literal[

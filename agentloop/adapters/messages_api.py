@@ -1,0 +1,283 @@
+"""The Messages API, over the official SDK: bytes out, a whole reply back, and the one place where requests are retried.
+
+The body is sent exactly as `core/wire.py` made it, and the stream's events are read as they come, so nothing between
+the log and the API can reformat a block. The SDK's own retries are off.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import anthropic
+import httpx2
+from anthropic import Anthropic, Stream
+from pydantic import Field
+from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
+
+from agentloop.core.stream import StreamBroken, StreamedReply
+from agentloop.errors import ConfigError
+from agentloop.types.base import Settings
+from agentloop.types.request import Failure, FailureKind, Reply
+from agentloop.types.usage import ModelCard, Usage
+
+MESSAGE_CHARS = 300
+SPEND_LIMIT_CODE = "enforced_spend_limit_reached"
+_SPEND_TEXTS = ("credit balance is too low", "specified api usage limits")
+_MODEL = re.compile(rb'\{"model":"([^"]*)"')
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+
+
+class Patience(Settings):
+    """How long to try. All in seconds of the monotonic clock; all layers together, for there is only this one."""
+
+    attempts: int = Field(default=8, ge=1)
+    total_wait_s: float = Field(default=900.0, ge=0)
+    """No further attempt starts after this much waiting."""
+    longest_wait_s: float = Field(default=120.0, ge=0)
+    """A server that asks for a longer wait than this is unavailable."""
+    connect_s: float = Field(default=10.0, gt=0)
+    idle_s: float = Field(default=120.0, gt=0)
+    """Without a byte for this long, an attempt is given up."""
+    attempt_s: float = Field(default=1_800.0, gt=0)
+    """An attempt that still drips after this long is given up."""
+
+
+class _Failed(Exception):
+    """One attempt failed."""
+
+    def __init__(self, failure: Failure, retry: bool, retry_after_s: float | None = None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.retry = retry
+        self.retry_after_s = retry_after_s
+
+
+class _Kind(NamedTuple):
+    kind: FailureKind
+    retry: bool
+
+
+_BY_TYPE: dict[str, _Kind] = {
+    "authentication_error": _Kind("unauthorized", False),
+    "permission_error": _Kind("unauthorized", False),
+    "billing_error": _Kind("spend_limit", False),
+    "not_found_error": _Kind("model_not_found", False),
+    "request_too_large": _Kind("request_too_large", False),
+    "invalid_request_error": _Kind("invalid_request", False),
+    "rate_limit_error": _Kind("unavailable", True),
+    "overloaded_error": _Kind("unavailable", True),
+    "api_error": _Kind("unavailable", True),
+    "timeout_error": _Kind("unavailable", True),
+    "conflict_error": _Kind("unavailable", True),
+}
+_BY_STATUS: dict[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
+
+
+class MessagesApi:
+    """A `ModelClient` on the official SDK."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.Client | None = None,
+        card_of: Callable[[str], ModelCard | None] = lambda model: None,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Speak to the API at `base_url` (the real one by default). Raises ConfigError for a missing or malformed key."""
+        self._patience = patience or Patience()
+        self._card_of = card_of
+        self._sleep = sleep
+        self._client = Anthropic(
+            api_key=_checked(api_key),
+            base_url=base_url,
+            http_client=http_client,
+            max_retries=0,
+            timeout=httpx2.Timeout(self._patience.idle_s, connect=self._patience.connect_s),
+        )
+
+    def ask(self, body: bytes) -> Iterator[Failure | Reply]:
+        """The attempts for one request: failures, then the reply; or failures only, the last one without a retry."""
+        attempts = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
+        enough = stop_after_attempt(self._patience.attempts)
+        while True:
+            try:
+                yield self._attempt(body)
+                return
+            except _Failed as failed:
+                attempts.set_exception((type(failed), failed, failed.__traceback__))
+                attempts.upcoming_sleep = self._wait(attempts, failed)
+                again = failed.retry and not enough(attempts) and not self._waited_too_long(attempts)
+                told = {"attempt": attempts.attempt_number, "retry_in_s": attempts.upcoming_sleep if again else None}
+                yield failed.failure.model_copy(update=told)
+            if not again:
+                return
+            self._sleep(attempts.upcoming_sleep)
+            attempts.idle_for += attempts.upcoming_sleep
+            attempts.prepare_for_next_attempt()
+
+    def _wait(self, attempts: RetryCallState, failed: _Failed) -> float:
+        """Seconds to wait: at least what the server asked for, else exponential with jitter."""
+        backoff = wait_random_exponential(multiplier=1, max=self._patience.longest_wait_s)
+        return round(failed.retry_after_s if failed.retry_after_s is not None else backoff(attempts), 3)
+
+    def _waited_too_long(self, attempts: RetryCallState) -> bool:
+        return attempts.idle_for + attempts.upcoming_sleep > self._patience.total_wait_s
+
+    def _attempt(self, body: bytes) -> Reply:
+        """One request. Raises _Failed."""
+        streamed = StreamedReply()
+        try:
+            stream = self._client.post(
+                "/v1/messages",
+                content=body,
+                cast_to=object,
+                stream=True,
+                stream_cls=Stream[object],
+                options={"headers": _HEADERS},
+            )
+            return self._priced(self._read(stream.response, streamed, len(body)), body)
+        except anthropic.APIStatusError as e:
+            raise self._refused(e) from e
+        except StreamBroken as e:
+            raise _broken("not_an_answer", "stream_broken", str(e), streamed) from e
+        except (anthropic.APIError, httpx2.HTTPError, UnicodeDecodeError) as e:
+            raise _broken("unavailable", type(e).__name__, str(e) or type(e).__name__, streamed, _reached(e)) from e
+
+    def _read(self, response: httpx2.Response, streamed: StreamedReply, body_bytes: int) -> Reply:
+        """The stream's events, put together. Raises StreamBroken, _Failed."""
+        deadline = time.monotonic() + self._patience.attempt_s
+        request_id = response.headers.get("request-id")
+        with closing(response):
+            _expect_stream(response)
+            for event in Stream.raw_events(response):
+                if time.monotonic() > deadline:
+                    raise StreamBroken(f"the reply was not whole after {self._patience.attempt_s:g} seconds")
+                if event.event == "error":
+                    raise _in_stream(_json(event.data), streamed, request_id)
+                if event.event != "ping" and event.data:
+                    streamed.feed(_json(event.data))
+        return streamed.reply(request_id, body_bytes)
+
+    def _priced(self, reply: Reply, body: bytes) -> Reply:
+        """The reply, with the card of the model that answered, where that is not the one that was asked."""
+        asked = _MODEL.match(body)
+        if asked is None or not reply.model or asked[1].decode() == reply.model:
+            return reply
+        answered, expected = self._card_of(reply.model), self._card_of(asked[1].decode())
+        same = answered is not None and expected is not None and answered.id == expected.id
+        return reply if same or answered is None else reply.model_copy(update={"priced_by": answered})
+
+    def _refused(self, e: anthropic.APIStatusError) -> _Failed:
+        """What a status and its body mean."""
+        headers = e.response.headers
+        kind = _classified(e.type or _BY_STATUS.get(e.status_code, "api_error"), e.error_code, _message(e.body, str(e)))
+        failure = Failure(
+            kind=kind.kind,
+            error_type=e.type or _BY_STATUS.get(e.status_code, f"http_{e.status_code}"),
+            message=_message(e.body, str(e)),
+            status=e.status_code,
+            request_id=e.request_id,
+            possibly_billed=e.status_code in (408, 504),
+        )
+        told = headers.get("x-should-retry")
+        retry = kind.retry if told is None else told == "true"
+        after = _seconds(headers)
+        if after is not None and after > self._patience.longest_wait_s:
+            asks = f"{failure.message}; the server asks for {after:g} seconds of waiting"
+            return _Failed(failure.model_copy(update={"message": asks}), retry=False)
+        return _Failed(failure, retry, after)
+
+
+def _checked(key: str | None) -> str:
+    """A key that can stand in a header. Its value is in no message."""
+    if not key:
+        raise ConfigError("no API key: set ANTHROPIC_API_KEY, or use --provider scripted to play the session offline")
+    if key != key.strip() or not key.isascii() or any(c.isspace() or c in "\"'" for c in key):
+        raise ConfigError("the API key in ANTHROPIC_API_KEY holds spaces, quotes or line ends; set the bare key")
+    return key
+
+
+def _expect_stream(response: httpx2.Response) -> None:
+    kind = response.headers.get("content-type", "")
+    if "text/event-stream" not in kind:
+        raise StreamBroken(f"not an API answer: expected an event stream, found {kind or 'nothing'} (a proxy or login page?)")
+
+
+def _json(data: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as e:
+        raise StreamBroken(f"an event is not JSON: {data[:80]!r}") from e
+
+
+def _classified(error_type: str, code: str | None, message: str) -> _Kind:
+    """What an error means, by its own type, whatever the status code says."""
+    lowered = message.lower()
+    if code == SPEND_LIMIT_CODE or any(text in lowered for text in _SPEND_TEXTS):
+        return _Kind("spend_limit", False)
+    if "prompt is too long" in lowered:
+        return _Kind("prompt_too_long", False)
+    return _BY_TYPE.get(error_type, _Kind("unavailable", True))
+
+
+def _in_stream(data: Any, streamed: StreamedReply, request_id: str | None) -> _Failed:
+    """An error event inside a stream whose status was 200."""
+    error = data.get("error") if isinstance(data, dict) else None
+    error = error if isinstance(error, dict) else {}
+    error_type = str(error.get("type") or "api_error")
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    message = _message(data, "error event in the stream")
+    kind = _classified(error_type, code, message)
+    failure = Failure(kind=kind.kind, error_type=error_type, message=message, status=200, request_id=request_id)
+    return _Failed(_seen(failure, streamed), kind.retry)
+
+
+def _broken(kind: FailureKind, error_type: str, message: str, streamed: StreamedReply, reached: bool = True) -> _Failed:
+    failure = Failure(kind=kind, error_type=error_type, message=message[:MESSAGE_CHARS], possibly_billed=reached)
+    return _Failed(_seen(failure, streamed), retry=True)
+
+
+def _reached(e: Exception) -> bool:
+    """Whether the request may have reached the API before it failed."""
+    return not isinstance(e.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+
+
+def _seen(failure: Failure, streamed: StreamedReply) -> Failure:
+    usage: Usage | None = streamed.usage_seen
+    return failure.model_copy(update={"usage": usage, "possibly_billed": True}) if usage is not None else failure
+
+
+def _message(body: object, otherwise: str) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    said = error.get("message") if isinstance(error, dict) else None
+    return str(said or otherwise)[:MESSAGE_CHARS]
+
+
+def _seconds(headers: httpx2.Headers) -> float | None:
+    """`retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * scale)
+        except (KeyError, ValueError):
+            continue
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, TypeError):
+        return None

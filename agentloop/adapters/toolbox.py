@@ -1,0 +1,181 @@
+"""Runs tool calls: side by side, each with a deadline, and whatever a tool does, the engine gets an answer.
+
+A tool runs in a thread of its own with a copy of the context. One that does not come back in time is given up; its
+thread cannot be killed, so it is counted (`leaked`).
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from agentloop.ports import Answer
+from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
+from agentloop.types.base import Json, compact, plain, plain_json
+from agentloop.types.blocks import Block, Call
+from agentloop.types.events import ToolCard, ToolOutcome
+
+MAX_RESULT_CHARS = 8_000_000
+MAX_ERROR_CHARS = 2_000
+EMPTY = "(the tool returned nothing)"
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BLOCK_TYPES = frozenset({"text", "image", "document", "search_result", "tool_reference"})
+
+
+class Toolbox:
+    """A `ToolRunner` over a frozen registry."""
+
+    def __init__(
+        self, registry: Registry, *, session_id: str, root: Path, redact: Callable[[str], str] = lambda text: text
+    ) -> None:
+        """Run the tools of this registry for this session, in this folder."""
+        self._tools = registry.tools
+        self._session_id = session_id
+        self._root = root
+        self._redact = redact
+        self.leaked = 0
+        """Threads of calls that were given up and may still run."""
+
+    def card(self, name: str) -> ToolCard | None:
+        """What the tool declared."""
+        return self._tools[name].card if name in self._tools else None
+
+    def invalid(self, call: Call) -> str | None:
+        """Why a call cannot be run."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return f"there is no tool named '{call.name}'; there are {', '.join(self._tools)}"
+        if not isinstance(call.input, dict):
+            return f"the input must be a JSON object, found {type(call.input).__name__}"
+        return None
+
+    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
+        """The answers, in the order of the calls."""
+        running = [_Running(self._tools[c.name], c, self._current(c, idempotency_key(c))) for c in calls]
+        for one in running:
+            yield self._answer(one)
+
+    def _current(self, call: Call, key: str) -> CurrentCall:
+        return CurrentCall(self._session_id, call.id, key, self._root)
+
+    def _answer(self, running: "_Running") -> Answer:
+        if not running.wait():
+            self.leaked += 1
+            limit = running.tool.timeout_s
+            return Answer(f"no answer within {limit:g} seconds; the call was given up", "timeout", running.took())
+        if running.error is not None:
+            said, outcome = _said(running.error)
+            return Answer(self._redact(said), outcome, running.took())
+        content = running.content
+        return Answer(self._redact(content) if isinstance(content, str) else content, "ok", running.took())
+
+
+class _Running:
+    """One call in its thread."""
+
+    def __init__(self, tool: Tool, call: Call, current: CurrentCall) -> None:
+        self.tool = tool
+        self.content: str | list[Block] = EMPTY
+        self.error: BaseException | None = None
+        self._started = time.monotonic()
+        self._finished: float | None = None
+        # the tool gets its own copy of the input: what it changes is seen by nobody
+        arguments: Json = json.loads(compact(plain_json(call.input)))
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run, arguments, current), name=f"tool-{call.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, arguments: Json, current: CurrentCall) -> None:
+        answering(current)
+        try:
+            self.content = as_content(settle(self.tool.sdk.call(arguments)))
+        except BaseException as e:  # SystemExit, RecursionError, MemoryError too: a tool must not end the session
+            self.error = e
+        self._finished = time.monotonic()
+
+    def wait(self) -> bool:
+        """Whether the call came back before its deadline."""
+        left = self._started + self.tool.timeout_s - time.monotonic()
+        self._thread.join(max(0.0, left))
+        return not self._thread.is_alive()
+
+    def took(self) -> float:
+        """Seconds."""
+        return round((self._finished or time.monotonic()) - self._started, 6)
+
+
+def as_content(value: Any) -> str | list[Block]:
+    """What a tool returned, as the model can be shown it: text, or content blocks as they are.
+
+    Numbers, models, dates, sets and the like become JSON; sets in a fixed order. Raises ValueError for what has no JSON.
+    """
+    match value:
+        case None:
+            return EMPTY
+        case str():
+            return _text(value)
+        case bytes() | bytearray():
+            return _text(bytes(value).decode("utf-8", "replace"))
+        case list() if value and all(isinstance(b, dict) and b.get("type") in _BLOCK_TYPES for b in value):
+            return [plain_json(b) for b in value]
+        case Iterator():
+            return _text(_first(value))
+        case _:
+            return _text(to_json(_ordered(value), inf_nan_mode="constants").decode())
+
+
+def _text(value: str) -> str:
+    """Text that the model, the log and a terminal can all take; not blank, and no longer than the limit."""
+    text = _ESCAPES.sub("", plain(value[: MAX_RESULT_CHARS + 1]))
+    text = _CONTROLS.sub("\ufffd", text)
+    if len(text) > MAX_RESULT_CHARS:
+        text = f"{text[:MAX_RESULT_CHARS]}\n[cut: the tool returned more than {MAX_RESULT_CHARS:,} characters]"
+    return text if text.strip() else EMPTY
+
+
+def _first(pieces: Iterable[object]) -> str:
+    """As much of an endless answer as the limit allows."""
+    kept: list[str] = []
+    size = 0
+    for piece in pieces:
+        kept.append(piece if isinstance(piece, str) else str(piece))
+        size += len(kept[-1])
+        if size > MAX_RESULT_CHARS:
+            break
+    return "".join(kept)
+
+
+def _ordered(value: Any) -> Any:
+    """The value with its sets in a fixed order: their own differs from process to process."""
+    match value:
+        case set() | frozenset():
+            return sorted((_ordered(v) for v in value), key=repr)
+        case dict():
+            return {k: _ordered(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_ordered(v) for v in value]
+        case _:
+            return value
+
+
+def _said(error: BaseException) -> tuple[str, ToolOutcome]:
+    """An exception in words for the model, and whether the call itself was wrong."""
+    cause = error.__cause__
+    if isinstance(error, ValueError) and isinstance(cause, ValidationError):
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in cause.errors(include_url=False))
+        return _shortened(f"not run, the input does not fit: {wrong}"), "invalid"
+    return _shortened(f"{type(error).__name__}: {error}"), "error"
+
+
+def _shortened(text: str) -> str:
+    text = _text(text)
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[:MAX_ERROR_CHARS]}…"

@@ -1,0 +1,155 @@
+"""The events of a streamed reply → the reply, block for block as it was received.
+
+A protocol without I/O: feed it events, ask it for the reply. A stream that ends without its last event, or that does not
+keep the order of the documentation, is broken and never a shorter reply.
+https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+import json
+from typing import Any
+
+from agentloop.types.base import Json, compact, plain_json
+from agentloop.types.request import Reply
+from agentloop.types.usage import Usage
+
+
+class StreamBroken(Exception):
+    """The stream is not one whole reply."""
+
+
+class StreamedReply:
+    """One reply while it arrives."""
+
+    def __init__(self) -> None:
+        """Nothing has arrived yet."""
+        self._message: Json | None = None
+        self._usage: Json = {}
+        self._open: dict[int, Json] = {}
+        self._json: dict[int, list[str]] = {}
+        self._content: dict[int, Json] = {}
+        self._delta: Json = {}
+        self._ended = False
+
+    def feed(self, data: Any) -> None:
+        """Take the next event's data. Unknown events are ignored, as documented. Raises StreamBroken."""
+        if not isinstance(data, dict):
+            raise StreamBroken(f"an event is no JSON object: {str(data)[:80]!r}")
+        try:
+            self._take(data)
+        except (KeyError, TypeError, AttributeError) as e:
+            raise StreamBroken(f"event {data.get('type')!r} has another shape than documented: {e!r}") from e
+
+    def _take(self, data: Json) -> None:
+        match data.get("type"):
+            case "message_start":
+                if self._message is not None:
+                    raise StreamBroken("a second message_start")
+                self._message = dict(data["message"])
+                self._usage = dict(self._message.get("usage") or {})
+            case "content_block_start":
+                self._open[data["index"]] = dict(data["content_block"])
+            case "content_block_delta":
+                self._add(data["index"], data["delta"])
+            case "content_block_stop":
+                self._close(data["index"])
+            case "message_delta":
+                self._delta |= data["delta"]
+                # cumulative: later figures replace earlier ones, adding them would count twice
+                self._usage |= {k: v for k, v in (data.get("usage") or {}).items() if v is not None}
+            case "message_stop":
+                self._ended = True
+
+    def _add(self, index: int, delta: Json) -> None:
+        block = self._open.get(index)
+        if block is None:
+            raise StreamBroken(f"a delta for block {index}, which is not open")
+        match delta.get("type"):
+            case "text_delta":
+                block["text"] = block.get("text", "") + delta["text"]
+            case "thinking_delta":
+                block["thinking"] = block.get("thinking", "") + delta["thinking"]
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+            case "input_json_delta":
+                self._json.setdefault(index, []).append(delta["partial_json"])
+            case _:
+                block |= {k: v for k, v in delta.items() if k != "type"}
+
+    def _close(self, index: int) -> None:
+        block = self._open.pop(index, None)
+        if block is None:
+            raise StreamBroken(f"content_block_stop for block {index}, which is not open")
+        if written := "".join(self._json.pop(index, [])):
+            try:
+                block["input"] = json.loads(written)
+            except ValueError:
+                block["_broken_input"] = written
+        self._content[index] = block
+
+    @property
+    def usage_seen(self) -> Usage | None:
+        """The usage reported so far, for an attempt that breaks off."""
+        return read_usage(self._usage)
+
+    def reply(self, request_id: str | None, body_bytes: int) -> Reply:
+        """The whole reply. Raises StreamBroken where it is not whole."""
+        if self._message is None:
+            raise StreamBroken("the stream held no message_start")
+        stop_reason = self._delta.get("stop_reason")
+        if not self._ended or stop_reason is None or self._open:
+            raise StreamBroken("the stream ended before the reply did")
+        content = [self._content[i] for i in sorted(self._content)]
+        if stop_reason == "tool_use" and any("_broken_input" in b for b in content):
+            raise StreamBroken("the input of a tool call is not JSON")
+        content = [{k: v for k, v in b.items() if k != "_broken_input"} for b in content]
+        usage = read_usage(self._usage)
+        return Reply(
+            message_id=str(self._message.get("id") or ""),
+            model=str(self._message.get("model") or ""),
+            content=tuple(_sendable(b) for b in content),
+            stop_reason=str(stop_reason),
+            stop_details=self._delta.get("stop_details"),
+            usage=usage or _upper_estimate(body_bytes, content),
+            usage_estimated=usage is None,
+            cache_miss=_cache_miss(self._message),
+            request_id=request_id,
+        )
+
+
+def read_usage(data: Json) -> Usage | None:
+    """Usage as the API reports it; None where a figure is missing, not a number, or negative."""
+    written = data.get("cache_creation") or {}
+    total_written = data.get("cache_creation_input_tokens") or 0
+    one_hour = written.get("ephemeral_1h_input_tokens") or 0
+    figures = {
+        "input_tokens": data.get("input_tokens"),
+        "cache_read_input_tokens": data.get("cache_read_input_tokens") or 0,
+        "ephemeral_5m_input_tokens": written.get("ephemeral_5m_input_tokens", total_written - one_hour),
+        "ephemeral_1h_input_tokens": one_hour,
+        "output_tokens": data.get("output_tokens"),
+    }
+    if any(not isinstance(v, int) or isinstance(v, bool) or v < 0 for v in figures.values()):
+        return None
+    return Usage(**figures, service_tier=data.get("service_tier"))
+
+
+def _upper_estimate(body_bytes: int, content: list[Json]) -> Usage:
+    """No text has more tokens than half its bytes, by far."""
+    return Usage(input_tokens=body_bytes // 2, output_tokens=len(compact(content)) // 2)
+
+
+def _cache_miss(message: Json) -> Json | None:
+    reason = (message.get("diagnostics") or {}).get("cache_miss_reason")
+    return reason if isinstance(reason, dict) else None
+
+
+def _sendable(block: Json) -> Json:
+    """The block as it was received; only text that UTF-8 cannot carry is mended, or it could never be sent back."""
+    try:
+        compact(block)
+    except UnicodeEncodeError:
+        mended: Json = plain_json(block)
+        return mended
+    return block
