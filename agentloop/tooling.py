@@ -194,7 +194,7 @@ def _read_by_sdk(tool: Tool) -> SdkTool:
     try:
         made = make(tool.function)
         made.to_dict()
-    except Exception as e:  # noqa: BLE001  pydantic raises many kinds for a type it cannot describe
+    except Exception as e:  # pydantic raises many kinds for a type it cannot describe
         reason = str(e).partition("\n")[0]
         raise RegistryError(f"tool '{tool.name}' ({tool.place}): no schema can be made of its signature: {reason}") from e
     return cast(SdkTool, made)

@@ -52,7 +52,7 @@ def _loaded(file: Path) -> ModuleType:
         try:
             sys.modules[name] = module
             spec.loader.exec_module(module)  # type: ignore[union-attr]
-        except BaseException as e:  # SystemExit too: a module that exits on import must not end the program
+        except BaseException as e:  # noqa: BLE001  SystemExit too: a module that exits on import must not end the program
             failed.append(e)
 
     thread = threading.Thread(target=execute, name=f"import-{file.name}", daemon=True)

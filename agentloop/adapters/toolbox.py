@@ -98,7 +98,7 @@ class _Running:
         answering(current)
         try:
             self.content = as_content(settle(self.tool.sdk.call(arguments)))
-        except BaseException as e:  # SystemExit, RecursionError, MemoryError too: a tool must not end the session
+        except BaseException as e:  # noqa: BLE001  SystemExit, RecursionError, MemoryError too: a tool must not end the session
             self.error = e
         self._finished = time.monotonic()
 

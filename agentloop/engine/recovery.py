@@ -1,0 +1,53 @@
+"""What a crash or an interrupt left open, and how it is written down before the session goes on.
+
+A request without a reply may have been billed: it is recorded as such and asked again. A tool call that was started and
+has no answer is run again where that is harmless; where a second run would be a second effect, its outcome is unknown:
+the model is told so and the operator sees it, and it is never repeated.
+"""
+
+from collections.abc import Iterator
+
+from agentloop.core.state import State
+from agentloop.ports import ToolRunner
+from agentloop.types.events import Body, ModelFailed, SessionEnded, ToolFinished
+from agentloop.types.request import Failure
+
+UNKNOWN = (
+    "outcome unknown: the call was started and the process ended before an answer was recorded. It may have had its "
+    "effect and will not be repeated. Check whether it did before you do anything that depends on it."
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to stop by a signal."""
+
+    def __init__(self, signal: str) -> None:
+        """`signal` is its name, such as SIGTERM."""
+        super().__init__(signal)
+        self.signal = signal
+
+
+def left_open(state: State, runner: ToolRunner) -> Iterator[Body]:
+    """What has to be written first when a session is taken up again."""
+    if state.pending is not None:
+        yield _cut_off(state, "the process ended before the reply was recorded")
+    for call in state.open_calls:
+        card = runner.card(call.name)
+        if call.id in state.started and (card is None or card.effect == "once"):
+            yield ToolFinished(
+                turn=state.asked, call_id=call.id, name=call.name, content=UNKNOWN, is_error=True, outcome="unknown"
+            )
+
+
+def interrupted(state: State, error: KeyboardInterrupt) -> Iterator[Body]:
+    """What is written when somebody stops a running session."""
+    by = error.signal if isinstance(error, Interrupted) else "SIGINT"
+    if state.pending is not None:
+        yield _cut_off(state, f"stopped by {by} while the reply was under way")
+    yield SessionEnded(outcome="interrupted", detail=f"stopped by {by}; 'agentloop resume {state.session_id}' goes on")
+
+
+def _cut_off(state: State, why: str) -> ModelFailed:
+    assert state.pending is not None
+    failure = Failure(kind="interrupted", error_type="interrupted", message=why, possibly_billed=True)
+    return ModelFailed(turn=state.pending.turn, purpose=state.pending.purpose, failure=failure)

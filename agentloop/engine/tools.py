@@ -1,0 +1,76 @@
+"""The calls of one reply, answered: which run side by side, what is written before and after, what the model sees."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from agentloop.core.decide import FactsPolicy
+from agentloop.core.state import State
+from agentloop.ports import Answer, Blobs, ToolRunner
+from agentloop.types.blocks import Call
+from agentloop.types.events import ToolCard, ToolFinished, ToolStarted
+
+_NO_TOOL = ToolCard(name="")
+
+
+def answers(
+    calls: Sequence[Call], state: State, facts: FactsPolicy, runner: ToolRunner, blobs: Blobs
+) -> Iterator[ToolStarted | ToolFinished]:
+    """What happens as the calls run.
+
+    Neighbouring calls that only read run side by side; one with an effect runs alone, in its place, so that what the
+    model wrote first happens first.
+    """
+    for together, group in groupby(calls, key=lambda c: _reads(c, runner)):
+        for batch in [list(group)] if together else [[c] for c in group]:
+            yield from _answered(batch, state, facts, runner, blobs)
+
+
+def _reads(call: Call, runner: ToolRunner) -> bool:
+    card = runner.card(call.name)
+    return card is not None and card.effect == "read" and runner.invalid(call) is None
+
+
+def _answered(
+    batch: Sequence[Call], state: State, facts: FactsPolicy, runner: ToolRunner, blobs: Blobs
+) -> Iterator[ToolStarted | ToolFinished]:
+    if len(batch) == 1 and (reason := runner.invalid(batch[0])) is not None:
+        yield _finished(batch[0], Answer(reason, "invalid", 0.0), state, facts, _NO_TOOL, blobs)
+        return
+    cards = {c.id: runner.card(c.name) or _NO_TOOL for c in batch}
+    for call in batch:
+        if call.id not in state.started:
+            yield ToolStarted(
+                turn=state.asked,
+                call_id=call.id,
+                name=call.name,
+                effect=cards[call.id].effect,
+                idempotency_key=idempotency_key(state, call),
+            )
+    for call, answer in zip(batch, runner.run(batch, lambda c: idempotency_key(state, c)), strict=True):
+        yield _finished(call, answer, state, facts, cards[call.id], blobs)
+
+
+def idempotency_key(state: State, call: Call) -> str:
+    """The same for every run of this call."""
+    return f"{state.session_id}:{call.id}"
+
+
+def _finished(call: Call, answer: Answer, state: State, facts: FactsPolicy, card: ToolCard, blobs: Blobs) -> ToolFinished:
+    content, raw = answer.content, None
+    if isinstance(content, str) and not answer.is_error:
+        data = content.encode()
+        shown = facts.shown(call, content, card.facts, hashlib.sha256(data).hexdigest(), state.card.tokenizer)
+        content, raw = shown.content, shown.raw
+        if raw is not None:
+            blobs.put(data)  # before the model can see the handle
+    return ToolFinished(
+        turn=state.asked,
+        call_id=call.id,
+        name=call.name,
+        content=content,
+        is_error=answer.is_error,
+        outcome=answer.outcome,
+        raw=raw,
+        duration_s=answer.duration_s,
+    )
