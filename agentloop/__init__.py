@@ -1,6 +1,27 @@
 """agentloop: autonomous Claude agents in long unattended sessions, and the bill that says what they cost."""
 
-from agentloop.tooling import CurrentCall, Tool, current_call, tool
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentloop.api import Agent, Result
+    from agentloop.tooling import CurrentCall, Tool, current_call, tool
 
 __version__ = "0.1.0"
-__all__ = ["CurrentCall", "Tool", "current_call", "tool"]
+__all__ = ["Agent", "CurrentCall", "Result", "Tool", "current_call", "tool"]
+
+_HOMES = {
+    "Agent": "agentloop.api",
+    "Result": "agentloop.api",
+    "CurrentCall": "agentloop.tooling",
+    "Tool": "agentloop.tooling",
+    "current_call": "agentloop.tooling",
+    "tool": "agentloop.tooling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: `agentloop --help` should not wait for it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'agentloop' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

@@ -66,6 +66,16 @@ class JsonlLog:
         """Every event, oldest first. Raises LogDamaged, LogVersion."""
         return (line.event for line in self._lines())
 
+    def whole_lines(self) -> tuple[int, LogError | None]:
+        """How many bytes of the file are whole lines, and the damage that comes after them, if any."""
+        end = 0
+        try:
+            for line in self._lines():
+                end = line.end
+        except LogError as e:
+            return end, e
+        return end, None
+
     def _lines(self) -> Iterator[_Line]:
         digest, end, number = b"", 0, 0
         with self.path.open("rb") as file:
@@ -108,7 +118,7 @@ class JsonlLog:
         return LogDamaged(
             f"{self.path}, line {number} is damaged: {why}\n"
             f"the {number - 1} lines before it are whole; nothing was changed\n"
-            f"'agentloop sessions export {self.folder.name} --whole-lines FILE' writes them to a new log"
+            f"'agentloop sessions export {self.folder.name} FOLDER --whole-lines' writes them to a new log"
         )
 
     def __enter__(self) -> Self:

@@ -25,6 +25,7 @@ from agentloop.types.request import Failure, FailureKind, Reply
 from agentloop.types.usage import ModelCard, Usage
 
 MESSAGE_CHARS = 300
+SDK_MAJOR, SDK_LEAST_MINOR = 2, 12
 SPEND_LIMIT_CODE = "enforced_spend_limit_reached"
 _SPEND_TEXTS = ("credit balance is too low", "specified api usage limits")
 _MODEL = re.compile(rb'\{"model":"([^"]*)"')
@@ -100,6 +101,7 @@ class MessagesApi:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Speak to the API at `base_url` (the real one by default). Raises ConfigError for a missing or malformed key."""
+        _check_sdk(anthropic.__version__)
         self._patience = patience or Patience()
         self._card_of = card_of
         self._sleep = sleep
@@ -202,6 +204,14 @@ class MessagesApi:
             asks = f"{failure.message}; the server asks for {after:g} seconds of waiting"
             return _Failed(failure.model_copy(update={"message": asks}), retry=False)
         return _Failed(failure, retry, after)
+
+
+def _check_sdk(version: str) -> None:
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if major != SDK_MAJOR or minor < SDK_LEAST_MINOR:
+        raise ConfigError(
+            f"the anthropic SDK is {version}; agentloop works with {SDK_MAJOR}.{SDK_LEAST_MINOR} and later {SDK_MAJOR}.x"
+        )
 
 
 def _checked(key: str | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from agentloop.core import tokens
 from agentloop.types.base import Json, compact
-from agentloop.types.blocks import Block
+from agentloop.types.blocks import THINKING, Block
 from agentloop.types.usage import TTL_SECONDS, ModelCard, Ttl, Usage
 
 LOOK_BACK = 20
@@ -108,7 +108,15 @@ def account(asked: Prompt, entries: Mapping[bytes, Entry], at: float, ready_at: 
     last = max((asked.ends[m.part] for m in writable), default=read)
     last_1h = max((asked.ends[m.part] for m in writable if m.ttl == "1h"), default=read)
     written = {asked.chain[m.part]: Entry(m.ttl, at, ready_at) for m in writable}
+    written = {key: _written(entries.get(key), entry) for key, entry in written.items()}
     return Account(read, last - last_1h, last_1h - read, asked.tokens - last, hit, _renewed(asked, entries, hit, at) | written)
+
+
+def _written(before: Entry | None, entry: Entry) -> Entry:
+    """An entry that is written again while its twin is not ready yet can be read as soon as the first of the two."""
+    if before is None or before.ready_at <= entry.used_at:
+        return entry
+    return entry._replace(ready_at=min(before.ready_at, entry.ready_at))
 
 
 def live(entry: Entry, at: float) -> bool:
@@ -149,10 +157,14 @@ def parts_of(body: Json, card: ModelCard) -> tuple[list[Part], list[Mark]]:
     """The parts and breakpoints of a request's body (Messages API JSON)."""
     parts: list[Part] = []
     marks: list[Mark] = []
+    last: int | None = None
 
     def add(block: Block, level: str, size: int, run: str = "") -> None:
+        nonlocal last
         content = {k: v for k, v in block.items() if k != "cache_control"}
         parts.append(Part(_digest(level, content), size, run))
+        if block.get("type") not in THINKING and block.get("text") != "":
+            last = len(parts) - 1
         if control := block.get("cache_control"):
             marks.append(Mark(len(parts) - 1, control.get("ttl") or "5m"))
 
@@ -173,8 +185,8 @@ def parts_of(body: Json, card: ModelCard) -> tuple[list[Part], list[Mark]]:
                 block, f"{message['role']}{settings}", tokens.block_tokens(block, family) + extra, kind if kind in _RUNS else ""
             )
             extra, settings = 0, ""
-    if (control := body.get("cache_control")) and parts:
-        automatic = Mark(len(parts) - 1, control.get("ttl") or "5m")
+    if (control := body.get("cache_control")) and last is not None:
+        automatic = Mark(last, control.get("ttl") or "5m")
         if automatic not in marks:
             marks.append(automatic)
     return parts, marks
@@ -188,6 +200,8 @@ def as_blocks(content: Any) -> list[Block]:
 def _message_settings(body: Json) -> str:
     """Request parameters whose change costs the cache of the messages, but not that of tools and system."""
     named = {k: body[k] for k in ("tool_choice", "thinking") if body.get(k)}
+    if thinking := named.get("thinking"):
+        named["thinking"] = {k: v for k, v in thinking.items() if k != "display"}
     if effort := (body.get("output_config") or {}).get("effort"):
         named["effort"] = effort
     return compact(named).decode() if named else ""

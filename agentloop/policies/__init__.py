@@ -6,7 +6,7 @@ from pydantic import Field
 
 from agentloop.core.decide import Policies
 from agentloop.policies.budget import Budget, HardBudget
-from agentloop.policies.caching import Caching, FourMarks
+from agentloop.policies.caching import Caching, FourMarks, WrittenTtl
 from agentloop.policies.compaction import Compaction, EveryTurn, KeepPairs, Never, Rent
 from agentloop.policies.facts import Facts, HeadTailMatches, Whole
 from agentloop.policies.ledger import EngineLedger, Ledger, ModelLedger
@@ -24,6 +24,7 @@ __all__ = [
     "PolicySettings",
     "Rent",
     "Whole",
+    "from_settings",
     "preset",
 ]
 
@@ -57,3 +58,29 @@ PRESETS: dict[str, PolicySettings] = {
 def preset(name: str) -> PolicySettings:
     """The policies that go by a name: `rent` (the default), `never`, `keep_pairs`, `every_turn`. Raises KeyError."""
     return PRESETS[name]
+
+
+def from_settings(
+    base: PolicySettings,
+    *,
+    keep_pairs: int = 6,
+    static_ttl: WrittenTtl = "5m",
+    state_ttl: WrittenTtl = "5m",
+    tail_ttl: WrittenTtl = "5m",
+    facts_over_tokens: int = 1_000,
+    state_written_by: str = "engine",
+) -> PolicySettings:
+    """A preset with the settings of a workspace. `every_turn` keeps its own caching: it is a baseline."""
+    compaction = base.compaction
+    changes: Json = {"keep_pairs": keep_pairs} if not isinstance(compaction, Never) else {}
+    if isinstance(compaction, Rent) and tail_ttl != "off":
+        changes["ttl"] = tail_ttl
+    caching = FourMarks(static_ttl=static_ttl, state_ttl=state_ttl, tail_ttl=tail_ttl)
+    return base.model_copy(
+        update={
+            "compaction": compaction.model_copy(update=changes),
+            "ledger": ModelLedger() if state_written_by == "model" else base.ledger,
+            "facts": HeadTailMatches(over_tokens=facts_over_tokens),
+            "caching": base.caching if isinstance(compaction, EveryTurn) else caching,
+        }
+    )

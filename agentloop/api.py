@@ -1,0 +1,375 @@
+"""The Python interface: an agent, and what comes of running it."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from agentloop import __version__
+from agentloop.adapters import model_table, plugins
+from agentloop.adapters.model_table import Model
+from agentloop.adapters.recall import recall_tool
+from agentloop.adapters.system_clock import SystemClock
+from agentloop.adapters.toolbox import Toolbox
+from agentloop.core import prefix as prefixes
+from agentloop.core import wire
+from agentloop.core.decide import Policies
+from agentloop.core.state import State, fold
+from agentloop.engine import Shell, run
+from agentloop.engine.loop import Observer
+from agentloop.errors import ConfigError, PrefixUnstable, UsageError
+from agentloop.example import SCENES
+from agentloop.policies import PolicySettings, from_settings, preset
+from agentloop.ports import Clock, Log, ModelClient
+from agentloop.sessions import Sessions
+from agentloop.tooling import Registry
+from agentloop.types import blocks
+from agentloop.types.events import Event, InputGiven, Limits, Outcome, SessionResumed, SessionStarted
+from agentloop.types.request import Prefix
+from agentloop.types.usage import Usage
+from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor
+
+WORKPLACE = ".agentloop"
+"""Where a workspace keeps what can be made again."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run."""
+
+    session_id: str
+    outcome: Outcome
+    text: str
+    """The last reply's text."""
+    cost: Decimal
+    """USD: recorded usage times prices."""
+    usage: Usage
+    turns: int
+    detail: str
+    log: Path
+
+
+class Agent:
+    """One agent: a prompt, tools, a model, policies, and a folder for its sessions.
+
+    Args:
+        prompt: A prompt file (front matter and system prompt), or the `AgentFile` that was read from one.
+        name: What the sessions are called; the prompt's name by default.
+        tools: Functions with `@tool`, `anthropic.beta_tool` objects. They join those that the front matter names from the
+            workspace's tools folder. Without a prompt file they are the only ones.
+        system: The system prompt itself, where there is no prompt file.
+        model: Model id; the front matter's by default.
+        base_url: Where a Messages API is. Implies the provider `anthropic`.
+        policies: The name of a preset (`rent`, `never`, `keep_pairs`, `every_turn`), a `PolicySettings`, or `Policies` of
+            your own (which have to be given again for resume and replay).
+        sessions: The folder of sessions.
+        workspace: The folder whose settings and tools count.
+        script: Plays the model in the emulator, in process (an `emulator.script.Script`).
+        settings: Any further setting by its name (`max_turns=20`, `max_budget_usd="0.50"`, `fsync="never"`, ...).
+
+    Raises UsageError for whatever is wrong with these, before any money is spent.
+    """
+
+    def __init__(
+        self,
+        prompt: str | Path | AgentFile | None = None,
+        *,
+        name: str | None = None,
+        tools: Sequence[object] = (),
+        system: str | None = None,
+        model: str | None = None,
+        base_url: str | None = None,
+        policies: str | PolicySettings | Policies | None = None,
+        sessions: str | Path | None = None,
+        workspace: str | Path = ".",
+        script: Any | None = None,
+        clock: Clock | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_event: Observer | None = None,
+        **settings: Any,
+    ) -> None:
+        if (prompt is None) == (system is None):
+            raise UsageError("an agent needs either a prompt file or system=, not both")
+        self.workspace = Path(workspace)
+        self.environment = os.environ if environment is None else environment
+        self.file = prompt if isinstance(prompt, AgentFile) or prompt is None else agent_file(self.workspace / prompt)
+        self.name = name or (self.file.name if self.file else "agent")
+        self._script = script
+        self._given_tools = tuple(tools)
+        flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
+        if script is not None:
+            flags["provider"] = "scripted"
+        elif base_url is not None:
+            flags["provider"] = "anthropic"
+        self.configuration: Configuration = configuration(
+            self.workspace, flags=flags, environment=self.environment, agent=self.file, user_file=user_file(self.environment)
+        )
+        self.settings = self.configuration.settings
+        self._own_policies = policies if isinstance(policies, Policies) else None
+        self.policy_settings = self._policy_settings(policies)
+        self._system = system
+        self._clock = clock or SystemClock()
+        self._on_event = on_event
+        self.sessions = Sessions(self.workspace / self.settings.sessions, fsync=self.settings.fsync)
+        table = Path(self.settings.price_table) if self.settings.price_table else model_table.PACKAGED
+        self._models = model_table.models(table)
+        self.model: Model = model_table.find(self.settings.model, self._models)
+
+    def _policy_settings(self, policies: str | PolicySettings | Policies | None) -> PolicySettings:
+        if isinstance(policies, PolicySettings):
+            return policies
+        chosen = preset(policies) if isinstance(policies, str) else preset(self.settings.policy)
+        s = self.settings
+        return from_settings(
+            chosen,
+            keep_pairs=s.keep_pairs,
+            static_ttl=s.static_ttl,
+            state_ttl=s.state_ttl,
+            tail_ttl=s.tail_ttl,
+            facts_over_tokens=s.facts_over_tokens,
+            state_written_by=s.state,
+        )
+
+    # what the user calls
+
+    def run(self, text: str, *, session_id: str | None = None) -> Result:
+        """Run a session on this task to its outcome. A session of that id which exists already is carried on instead.
+
+        Raises UsageError, PrefixUnstable, SessionHeld, LogError.
+        """
+        if session_id is not None and self.sessions.exists(session_id):
+            return self.resume(session_id, task=text)
+        session_id = session_id or self.sessions.new_id(self.name, self._clock.now())
+        start = self.start(session_id)
+        client = self._client()
+        task = _said(text)
+        with self.sessions.log(session_id) as log:
+            log.append(start, self._clock.now())
+            log.append(task, self._clock.now())
+            return self._run(session_id, log, client, self._own_policies or self.policy_settings.policies())
+
+    def resume(
+        self, session_id: str, *, text: str | None = None, task: str | None = None, accept_new_prefix: bool = False
+    ) -> Result:
+        """Carry a session on from wherever its log ends; with `text`, give it that as its next user message.
+
+        `task` counts only where the session had not been given one yet. Limits that are set explicitly replace those in the
+        log. Raises PrefixUnstable where the tools are not those that the session started with, unless `accept_new_prefix`.
+        """
+        session_id = self.sessions.find(session_id)
+        with self.sessions.log(session_id) as log:
+            state = fold(self.sessions.events(session_id))
+            changed = self._resumption(state, session_id, accept_new_prefix)
+            if state.outcome == "completed" and text is None and changed is None:
+                return self._result(session_id, state)
+            client = self._client()
+            ended = state.outcome is not None and state.outcome != "completed"
+            if changed is not None or ended:
+                log.append(changed or SessionResumed(), self._clock.now())
+            if (words := text or (task if not state.task else None)) is not None:
+                log.append(_said(words), self._clock.now())
+            elif not state.task:
+                raise UsageError(f"session '{session_id}' was never given a task; give it one with -p TEXT")
+            return self._run(session_id, log, client, self._policies_of(state))
+
+    def send(self, session_id: str, text: str) -> Result:
+        """Give a session its next user message, and run it to its next outcome."""
+        return self.resume(session_id, text=text)
+
+    async def arun(self, text: str, *, session_id: str | None = None) -> Result:
+        """`run`, awaited: the same engine in a worker thread."""
+        return await asyncio.to_thread(self.run, text, session_id=session_id)
+
+    async def asend(self, session_id: str, text: str) -> Result:
+        """`send`, awaited: the same engine in a worker thread."""
+        return await asyncio.to_thread(self.send, session_id, text)
+
+    # what a session starts with
+
+    def start(self, session_id: str) -> SessionStarted:
+        """The first line of a session: everything frozen. Raises UsageError, PrefixUnstable; writes nothing."""
+        registry = self.registry(session_id)
+        prefix = Prefix(model=self.model.card.id, system=self.system, tools=registry.definitions, effort=self.settings.effort)
+        self.refuse_volatile(prefix)
+        return SessionStarted(
+            session_id=session_id,
+            agent=self.name,
+            prefix=prefix,
+            prefix_digest=wire.prefix_digest(prefix),
+            card=self.model.card_on(self._clock.now().date()),
+            tools=registry.cards,
+            policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
+            limits=self._limits,
+            played_by=self._played_by,
+            agentloop=__version__,
+        )
+
+    @property
+    def system(self) -> str:
+        """The system prompt."""
+        return self.file.system if self.file is not None else (self._system or "")
+
+    def registry(self, session_id: str) -> Registry:
+        """The tools of a session: those of the folder that the agent names, those that were given, and `recall`."""
+        named = self.file.tools if self.file is not None else ()
+        folder = plugins.load_tools(self.workspace / self.settings.tools) if named != () else []
+        chosen = Registry(folder).only(named).tools.values() if folder or named else ()
+        return Registry([*chosen, *self._given_tools, recall_tool(self.sessions.blobs(session_id))])
+
+    def refuse_volatile(self, prefix: Prefix) -> None:
+        """Raise PrefixUnstable where the prefix holds what will not be the same next time."""
+        if found := prefixes.volatile(prefix, self.environment, self.settings.allow_volatile):
+            first = found[0]
+            more = f" (and {len(found) - 1} more: 'agentloop prefix check {self.name}' lists them)" if len(found) > 1 else ""
+            raise PrefixUnstable(
+                f"{first.where}, line {first.line}: {first.what} in the cached prefix: '{first.value[:80]}'{more}\n"
+                "what changes from run to run costs the whole cache: give it in the first user message instead,\n"
+                "or, if it never changes, name it in the setting allow_volatile"
+            )
+
+    @property
+    def _limits(self) -> Limits:
+        s = self.settings
+        return Limits(
+            max_turns=s.max_turns,
+            max_budget_usd=s.max_budget_usd,
+            max_wall_s=s.max_wall_s,
+            max_tokens=min(s.max_tokens, self.model.card.max_output_tokens),
+        )
+
+    @property
+    def _played_by(self) -> str:
+        return f"script:{self.script.name}" if self.settings.provider == "scripted" else "api"
+
+    # how it runs
+
+    def _policies_of(self, state: State) -> Policies:
+        """The policies that a session started with: they stay, so that every decision can be made again."""
+        return self._own_policies or PolicySettings.model_validate(state.policies).policies()
+
+    def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies) -> Result:
+        redact = redactor(self.environment)
+        tools = Toolbox(self.registry(session_id), session_id=session_id, root=self.root(session_id), redact=redact)
+        shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, self._observer())
+        return self._result(session_id, run(log, shell, policies))
+
+    def _observer(self) -> Observer:
+        """The caller's callback, kept apart: what it raises must not end a session that costs money."""
+        told = self._on_event
+        if told is None:
+            return lambda event, state: None
+
+        def observe(event: Event, state: State) -> None:
+            try:
+                told(event, state)
+            except Exception as e:  # noqa: BLE001  whatever a callback does, the turn is committed
+                _log_callback_failure(e)
+
+        return observe
+
+    def root(self, session_id: str) -> Path:
+        """The folder that a session's tools work in; a scene is made there when the session starts."""
+        if self.file is None or self.file.scene is None:
+            return (self.workspace / self.settings.root).resolve()
+        if self.file.scene not in SCENES:
+            raise ConfigError(f"{self.file.path}: no scene '{self.file.scene}'; there are {', '.join(SCENES)}")
+        folder = self.workspace / WORKPLACE / "scenes" / session_id
+        if not folder.exists():
+            folder.mkdir(parents=True, mode=0o700)
+            SCENES[self.file.scene](folder)
+        return folder.resolve()
+
+    @property
+    def script(self) -> Any:
+        """Who plays the model in the emulator. Raises ConfigError where nobody does."""
+        if self._script is None:
+            from agentloop.emulator.playbook import Playbook
+
+            if self.file is None or self.file.playbook is None:
+                raise ConfigError(
+                    f"agent '{self.name}' has no playbook, so nobody can play its model offline\n"
+                    "name one in the front matter (playbook: FILE), or use --provider anthropic"
+                )
+            self._script = Playbook.load(self.file.playbook)
+        return self._script
+
+    def _client(self) -> ModelClient:
+        """Who answers. Raises ConfigError for a missing or malformed key."""
+        from agentloop.adapters.messages_api import MessagesApi
+
+        def card_of(model: str) -> Any:
+            return self._models[model].card if model in self._models else None
+
+        if self.settings.provider == "scripted":
+            from agentloop.emulator.app import Emulator
+            from agentloop.emulator.transport import client
+
+            emulator = Emulator(self.script, self._models, clock=lambda: self._clock.now().timestamp())
+            return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=client(emulator), card_of=card_of)
+        key = self.environment.get("ANTHROPIC_API_KEY")
+        return MessagesApi(api_key=key, base_url=self.settings.base_url, card_of=card_of)
+
+    def _resumption(self, state: State, session_id: str, accept_new_prefix: bool) -> SessionResumed | None:
+        """What changes with this resumption: limits set explicitly, or, where that is accepted, the prefix."""
+        limits = self._changed_limits(state.limits)
+        fresh = self.registry(session_id)
+        if fresh.definitions == state.prefix.tools:
+            return SessionResumed(limits=limits) if limits is not None else None
+        prefix = state.prefix.model_copy(update={"tools": fresh.definitions})
+        if not accept_new_prefix:
+            raise PrefixUnstable(_tools_changed(session_id, state.prefix, prefix))
+        self.refuse_volatile(prefix)
+        return SessionResumed(limits=limits, prefix=prefix, prefix_digest=wire.prefix_digest(prefix), tools=fresh.cards)
+
+    def _changed_limits(self, recorded: Limits) -> Limits | None:
+        """The recorded limits with those that a flag or the environment sets; None where nothing differs."""
+        explicit = {n for n, o in self.configuration.origins.items() if o in ("flag", "environment")}
+        wanted = self._limits.model_dump(include=explicit & set(Limits.model_fields))
+        changed = recorded.model_copy(update=wanted)
+        return changed if changed != recorded else None
+
+    def _result(self, session_id: str, state: State) -> Result:
+        return Result(
+            session_id=session_id,
+            outcome=state.outcome or "failed",
+            text=state.text,
+            cost=state.spent_usd,
+            usage=state.usage,
+            turns=state.asked,
+            detail=state.detail,
+            log=self.sessions.log(session_id).path,
+        )
+
+
+def user_file(environment: Mapping[str, str]) -> Path | None:
+    """The user's own settings file."""
+    base = environment.get("XDG_CONFIG_HOME") or (f"{environment['HOME']}/.config" if environment.get("HOME") else None)
+    return Path(base) / "agentloop" / "config.toml" if base else None
+
+
+def _said(text: str) -> InputGiven:
+    if not text.strip():
+        raise UsageError("the user message is empty; say what is to be done")
+    return InputGiven(content=(blocks.text(text),))
+
+
+def _tools_changed(session_id: str, before: Prefix, after: Prefix) -> str:
+    old, new = {t["name"]: t for t in before.tools}, {t["name"]: t for t in after.tools}
+    gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
+    other = sorted(n for n in old.keys() & new.keys() if old[n] != new[n])
+    what = [f"{k}: {', '.join(v)}" for k, v in (("gone", gone), ("new", come), ("changed", other)) if v]
+    digests = f"{wire.prefix_digest(before)[:12]} → {wire.prefix_digest(after)[:12]}"
+    return (
+        f"tools_changed: session '{session_id}' started with other tools ({'; '.join(what)}; prefix {digests})\n"
+        "going on would write the whole cache anew and the model would meet other tools than before\n"
+        "bring the tools back, or resume with --accept-new-prefix"
+    )
+
+
+def _log_callback_failure(error: Exception) -> None:
+    import structlog
+
+    structlog.get_logger("agentloop").warning("callback_failed", error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,84 @@
+"""The command line. Each group of commands is a module of its own, loaded when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from agentloop import __version__
+from agentloop.errors import AgentLoopError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("agentloop.cli.running:run", "One session, to its end."),
+    "resume": ("agentloop.cli.running:resume", "Carry on from wherever a session's log ends."),
+    "sessions": ("agentloop.cli.sessions:sessions", "What has run: list, show, export, prune."),
+    "report": ("agentloop.cli.bills:report", "The bill of a session."),
+    "replay": ("agentloop.cli.bills:replay", "Decide everything again from the log, compare every request's digest."),
+    "prefix": ("agentloop.cli.checks:prefix", "Is the cached prefix stable?"),
+    "tools": ("agentloop.cli.checks:tools", "What the model will see of the tools."),
+    "emulator": ("agentloop.cli.emulator:emulator", "A Messages API on 127.0.0.1 that bills like the real one."),
+    "init": ("agentloop.cli.setup:init", "A new workspace."),
+    "config": ("agentloop.cli.setup:config", "Every setting, with where it came from."),
+    "doctor": ("agentloop.cli.setup:doctor", "What is set up and what is missing."),
+}
+
+
+class Lazy(click.Group):
+    """A group that knows its commands' names and help, and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in reading order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="agentloop")
+def cli() -> None:
+    """Autonomous Claude agents in long unattended sessions, and the bill that says what they cost."""
+
+
+def main() -> None:
+    """The program. Whatever goes wrong is a few lines on standard error and a documented exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as e:
+        code = e.exit_code
+    except click.Abort:
+        code = 130
+    except click.ClickException as e:
+        e.show()
+        code = e.exit_code
+    except AgentLoopError as e:
+        click.echo(f"error: {e}", err=True)
+        code = e.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as e:  # noqa: BLE001  the last resort: no raw traceback for an operator, but nothing hidden either
+        code = _internal_error(e)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _internal_error(error: Exception) -> int:
+    from agentloop.cli.crash import written
+
+    click.echo(
+        f"internal error: {type(error).__name__}: {str(error)[:300]}\n"
+        f"this is a bug; what is needed to report it stands in {written(error)}\n"
+        "a session's log is whole up to here: 'agentloop resume' goes on",
+        err=True,
+    )
+    return 1

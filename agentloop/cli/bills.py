@@ -1,0 +1,58 @@
+"""`report` and `replay`."""
+
+from pathlib import Path
+
+import click
+
+from agentloop.cli import render
+from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
+from agentloop.core.state import begin
+from agentloop.errors import ReplayDiffers
+from agentloop.policies import PolicySettings
+from agentloop.replay import replay as replay_events
+from agentloop.report import report as report_of
+from agentloop.types.events import SessionStarted
+
+
+@click.command()
+@click.argument("session", nargs=-1, required=True)
+@click.option("--turns", is_flag=True, help="A line for each request, with the reason for what it cost.")
+@json_option
+@workspace_option
+def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path) -> None:
+    """The bill of one or more sessions."""
+    sessions = sessions_of(workspace)
+    ids = [sessions.find(s) for s in session]
+    reports = [report_of(sessions.events(i), log=str(sessions.log(i).path)) for i in ids]
+    if as_json:
+        data = [r.model_dump(mode="json") for r in reports]
+        print_json(data[0] if len(data) == 1 else data)
+        return
+    for one in reports:
+        click.echo(render.bill(one))
+        click.echo("\n" + (render.turns(one) if turns else render.causes(one)) + "\n")
+
+
+@click.command()
+@click.argument("session")
+@json_option
+@workspace_option
+def replay(session: str, as_json: bool, workspace: Path) -> None:
+    """Decide everything again from the log of SESSION, and compare every request's digest."""
+    sessions = sessions_of(workspace)
+    session_id = sessions.find(session)
+    events = sessions.events(session_id)
+    start = events[0].body
+    assert isinstance(start, SessionStarted)
+    policies = PolicySettings.model_validate(begin(start, events[0].at).policies).policies()
+    found = replay_events(events, policies)
+    if as_json:
+        difference = found.difference._asdict() if found.difference else None
+        print_json({"session_id": session_id, "events": found.events, "requests": found.requests, "same": found.same,
+                    "difference": difference})  # fmt: skip
+    elif found.same:
+        click.echo(f"{session_id}: {found.events} events, {found.requests} requests, every decision and digest the same")
+    if (d := found.difference) is not None:
+        raise ReplayDiffers(
+            f"'{session_id}' differs at seq {d.seq} (turn {d.turn})\nrecorded: {d.recorded[:160]}\ndecided:  {d.decided[:160]}"
+        )

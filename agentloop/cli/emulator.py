@@ -1,0 +1,1 @@
+"""`emulator`: a Messages API on this machine."""

@@ -1,0 +1,83 @@
+"""Options that several commands share, and the agent that they describe."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agentloop.api import Agent, user_file
+from agentloop.cli.render import as_json
+from agentloop.errors import ConfigError
+from agentloop.sessions import Sessions
+from agentloop.workspace import Configuration, configuration, find_agent
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def workspace_option(command: Command) -> Command:
+    """`--workspace DIR`."""
+    return click.option(
+        "--workspace",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("."),
+        help="The workspace; the current folder by default.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def setting_options(command: Command) -> Command:
+    """The settings that can be given as flags."""
+    for option in (
+        click.option("--provider", type=click.Choice(["scripted", "anthropic"]), help="Who plays the model."),
+        click.option("--model", help="Model id."),
+        click.option("--base-url", help="Where the Messages API is."),
+        click.option("--policy", type=click.Choice(["rent", "never", "keep_pairs", "every_turn"]), help="Compaction."),
+        click.option("--state", type=click.Choice(["engine", "model"]), help="Who writes the session state."),
+        click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),
+        click.option("--max-turns", type=int, help="Requests to the model, at most."),
+        click.option("--max-budget-usd", help="USD, at most."),
+        click.option("--max-wall-s", type=float, help="Seconds, at most."),
+        click.option("--max-tokens", type=int, help="Output tokens of one reply, at most."),
+        click.option("--static-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of tools and system."),
+        click.option("--state-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the session state."),
+        click.option("--tail-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the turns."),
+    ):
+        command = option(command)
+    return command
+
+
+def here(workspace: Path) -> Configuration:
+    """The settings of a workspace. Raises ConfigError where there is no such folder."""
+    if not workspace.is_dir():
+        raise ConfigError(f"workspace {workspace} is not a folder; 'agentloop init {workspace}' makes one")
+    return configuration(workspace, user_file=user_file(os.environ))
+
+
+def sessions_of(workspace: Path) -> Sessions:
+    """The sessions of a workspace."""
+    return Sessions(workspace / here(workspace).settings.sessions, on_dropped=_tell_dropped)
+
+
+def agent_of(workspace: Path, name: str, **flags: Any) -> Agent:
+    """The agent of that name, with these flags."""
+    file = find_agent(workspace, here(workspace).settings.prompts, name)
+    return Agent(file, workspace=workspace, **flags)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(as_json(data))
+
+
+def _tell_dropped(dropped: Any) -> None:
+    click.echo(
+        f"note: {dropped.path}, line {dropped.line}: a torn last line ({dropped.bytes:,} bytes) is dropped; "
+        "the process ended while it was written",
+        err=True,
+    )
