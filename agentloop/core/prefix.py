@@ -88,15 +88,15 @@ def divergence(before: Request, after: Request) -> Divergence | None:
     if before.prefix.model != after.prefix.model:
         return Divergence("model_changed", "model", 0, before.prefix.model, after.prefix.model)
     if before.prefix.tools != after.prefix.tools:
-        return _first_difference("tools_changed", "tools", compact(before.prefix.tools), compact(after.prefix.tools))
+        return first_difference("tools_changed", "tools", compact(before.prefix.tools), compact(after.prefix.tools))
     if before.prefix.system != after.prefix.system:
-        return _first_difference("system_changed", "system", before.prefix.system.encode(), after.prefix.system.encode())
+        return first_difference("system_changed", "system", before.prefix.system.encode(), after.prefix.system.encode())
     old, new = _blocks(before), _blocks(after)
     for i, (where, block) in enumerate(old):
         if i >= len(new):
             return Divergence("messages_changed", where, 0, _shown(block, 0), "")
         if new[i][1] != block:
-            return _first_difference("messages_changed", where, block, new[i][1])
+            return first_difference("messages_changed", where, block, new[i][1])
     return None
 
 
@@ -109,7 +109,8 @@ def _blocks(request: Request) -> list[tuple[str, bytes]]:
     ]
 
 
-def _first_difference(kind: DivergenceKind, where: str, before: bytes, after: bytes) -> Divergence:
+def first_difference(kind: DivergenceKind, where: str, before: bytes, after: bytes) -> Divergence:
+    """The first byte in which two texts differ, with what stands around it."""
     at = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
     return Divergence(kind, where, at, _shown(before, at), _shown(after, at))
 

@@ -1,0 +1,21 @@
+"""A Messages API that answers from a script and bills like the real one: no key, no network, no cost."""
+
+from agentloop.emulator.answers import Answer, ApiError, Pause
+from agentloop.emulator.app import Emulator, EmulatorSettings
+from agentloop.emulator.catalogue import ModelRow
+from agentloop.emulator.playbook import Playbook
+from agentloop.emulator.script import Function, Recording, Script, ScriptedReply
+
+__all__ = [
+    "Answer",
+    "ApiError",
+    "Emulator",
+    "EmulatorSettings",
+    "Function",
+    "ModelRow",
+    "Pause",
+    "Playbook",
+    "Recording",
+    "Script",
+    "ScriptedReply",
+]
