@@ -8,27 +8,24 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agentloop import __version__
-from agentloop.adapters import model_table, plugins
+from agentloop import __version__, freeze, provider
+from agentloop.adapters import model_table
 from agentloop.adapters.model_table import Model
-from agentloop.adapters.recall import recall_tool
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
-from agentloop.core import prefix as prefixes
 from agentloop.core import wire
 from agentloop.core.decide import Policies
 from agentloop.core.state import State, fold
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
-from agentloop.errors import ConfigError, PrefixUnstable, UsageError
+from agentloop.errors import ConfigError, UsageError
 from agentloop.example import SCENES
 from agentloop.policies import PolicySettings, from_settings, preset
 from agentloop.ports import Clock, Log, ModelClient
 from agentloop.sessions import Sessions
 from agentloop.tooling import Registry
 from agentloop.types import blocks
-from agentloop.types.events import Event, InputGiven, Limits, Outcome, SessionResumed, SessionStarted
-from agentloop.types.request import Prefix
+from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted
 from agentloop.types.usage import Usage
 from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor
 
@@ -162,7 +159,7 @@ class Agent:
         session_id = self.sessions.find(session_id)
         with self.sessions.log(session_id) as log:
             state = fold(self.sessions.events(session_id))
-            changed = self._resumption(state, session_id, accept_new_prefix)
+            changed = self._resumption(state, accept_new_prefix)
             if state.outcome == "completed" and text is None and changed is None:
                 return self._result(session_id, state)
             client = self._client()
@@ -192,18 +189,18 @@ class Agent:
     def start(self, session_id: str) -> SessionStarted:
         """The first line of a session: everything frozen. Raises UsageError, PrefixUnstable; writes nothing."""
         registry = self.registry(session_id)
-        prefix = Prefix(model=self.model.card.id, system=self.system, tools=registry.definitions, effort=self.settings.effort)
-        self.refuse_volatile(prefix)
+        made = freeze.prefix(self.model.card.id, self.system, registry, self.settings.effort)
+        freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
         return SessionStarted(
             session_id=session_id,
             agent=self.name,
-            prefix=prefix,
-            prefix_digest=wire.prefix_digest(prefix),
+            prefix=made,
+            prefix_digest=wire.prefix_digest(made),
             card=self.model.card_on(self._clock.now().date()),
             tools=registry.cards,
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
-            limits=self._limits,
-            played_by=self._played_by,
+            limits=freeze.limits(self.settings, self.model.card),
+            played_by=provider.played_by(self.settings, self.script),
             agentloop=__version__,
         )
 
@@ -213,36 +210,9 @@ class Agent:
         return self.file.system if self.file is not None else (self._system or "")
 
     def registry(self, session_id: str) -> Registry:
-        """The tools of a session: those of the folder that the agent names, those that were given, and `recall`."""
-        named = self.file.tools if self.file is not None else ()
-        folder = plugins.load_tools(self.workspace / self.settings.tools) if named != () else []
-        chosen = Registry(folder).only(named).tools.values() if folder or named else ()
-        return Registry([*chosen, *self._given_tools, recall_tool(self.sessions.blobs(session_id))])
-
-    def refuse_volatile(self, prefix: Prefix) -> None:
-        """Raise PrefixUnstable where the prefix holds what will not be the same next time."""
-        if found := prefixes.volatile(prefix, self.environment, self.settings.allow_volatile):
-            first = found[0]
-            more = f" (and {len(found) - 1} more: 'agentloop prefix check {self.name}' lists them)" if len(found) > 1 else ""
-            raise PrefixUnstable(
-                f"{first.where}, line {first.line}: {first.what} in the cached prefix: '{first.value[:80]}'{more}\n"
-                "what changes from run to run costs the whole cache: give it in the first user message instead,\n"
-                "or, if it never changes, name it in the setting allow_volatile"
-            )
-
-    @property
-    def _limits(self) -> Limits:
-        s = self.settings
-        return Limits(
-            max_turns=s.max_turns,
-            max_budget_usd=s.max_budget_usd,
-            max_wall_s=s.max_wall_s,
-            max_tokens=min(s.max_tokens, self.model.card.max_output_tokens),
-        )
-
-    @property
-    def _played_by(self) -> str:
-        return f"script:{self.script.name}" if self.settings.provider == "scripted" else "api"
+        """The tools of a session."""
+        folder = self.workspace / self.settings.tools
+        return freeze.registry(folder, self.file, self._given_tools, self.sessions.blobs(session_id))
 
     # how it runs
 
@@ -284,52 +254,21 @@ class Agent:
 
     @property
     def script(self) -> Any:
-        """Who plays the model in the emulator. Raises ConfigError where nobody does."""
-        if self._script is None:
-            from agentloop.emulator.playbook import Playbook
-
-            if self.file is None or self.file.playbook is None:
-                raise ConfigError(
-                    f"agent '{self.name}' has no playbook, so nobody can play its model offline\n"
-                    "name one in the front matter (playbook: FILE), or use --provider anthropic"
-                )
-            self._script = Playbook.load(self.file.playbook)
+        """Who plays the model in the emulator; None where the API does. Raises ConfigError where nobody can."""
+        if self._script is None and self.settings.provider == "scripted":
+            self._script = provider.script_of(self.file, self.name)
         return self._script
 
     def _client(self) -> ModelClient:
-        """Who answers. Raises ConfigError for a missing or malformed key."""
-        from agentloop.adapters.messages_api import MessagesApi
+        return provider.client(self.settings, self._models, self.environment, self._clock, self.script)
 
-        def card_of(model: str) -> Any:
-            return self._models[model].card if model in self._models else None
-
-        if self.settings.provider == "scripted":
-            from agentloop.emulator.app import Emulator
-            from agentloop.emulator.transport import client
-
-            emulator = Emulator(self.script, self._models, clock=lambda: self._clock.now().timestamp())
-            return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=client(emulator), card_of=card_of)
-        key = self.environment.get("ANTHROPIC_API_KEY")
-        return MessagesApi(api_key=key, base_url=self.settings.base_url, card_of=card_of)
-
-    def _resumption(self, state: State, session_id: str, accept_new_prefix: bool) -> SessionResumed | None:
-        """What changes with this resumption: limits set explicitly, or, where that is accepted, the prefix."""
-        limits = self._changed_limits(state.limits)
-        fresh = self.registry(session_id)
-        if fresh.definitions == state.prefix.tools:
-            return SessionResumed(limits=limits) if limits is not None else None
-        prefix = state.prefix.model_copy(update={"tools": fresh.definitions})
-        if not accept_new_prefix:
-            raise PrefixUnstable(_tools_changed(session_id, state.prefix, prefix))
-        self.refuse_volatile(prefix)
-        return SessionResumed(limits=limits, prefix=prefix, prefix_digest=wire.prefix_digest(prefix), tools=fresh.cards)
-
-    def _changed_limits(self, recorded: Limits) -> Limits | None:
-        """The recorded limits with those that a flag or the environment sets; None where nothing differs."""
-        explicit = {n for n, o in self.configuration.origins.items() if o in ("flag", "environment")}
-        wanted = self._limits.model_dump(include=explicit & set(Limits.model_fields))
-        changed = recorded.model_copy(update=wanted)
-        return changed if changed != recorded else None
+    def _resumption(self, state: State, accept_new_prefix: bool) -> SessionResumed | None:
+        explicit = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
+        wanted = freeze.limits(self.settings, self.model.card)
+        changed = freeze.resumption(state, self.registry(state.session_id), wanted, explicit, accept_new_prefix)
+        if changed is not None and changed.prefix is not None:
+            freeze.refuse_volatile(changed.prefix, self.environment, self.settings.allow_volatile, self.name)
+        return changed
 
     def _result(self, session_id: str, state: State) -> Result:
         return Result(
@@ -354,19 +293,6 @@ def _said(text: str) -> InputGiven:
     if not text.strip():
         raise UsageError("the user message is empty; say what is to be done")
     return InputGiven(content=(blocks.text(text),))
-
-
-def _tools_changed(session_id: str, before: Prefix, after: Prefix) -> str:
-    old, new = {t["name"]: t for t in before.tools}, {t["name"]: t for t in after.tools}
-    gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
-    other = sorted(n for n in old.keys() & new.keys() if old[n] != new[n])
-    what = [f"{k}: {', '.join(v)}" for k, v in (("gone", gone), ("new", come), ("changed", other)) if v]
-    digests = f"{wire.prefix_digest(before)[:12]} → {wire.prefix_digest(after)[:12]}"
-    return (
-        f"tools_changed: session '{session_id}' started with other tools ({'; '.join(what)}; prefix {digests})\n"
-        "going on would write the whole cache anew and the model would meet other tools than before\n"
-        "bring the tools back, or resume with --accept-new-prefix"
-    )
 
 
 def _log_callback_failure(error: Exception) -> None:

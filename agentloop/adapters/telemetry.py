@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import structlog
 
@@ -24,7 +24,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 def configure(level: str = "warning", file: Path | None = None) -> None:
     """Log to standard error, or to a file that only its owner reads."""
-    output: IO[str] = _opened(file) if file is not None else sys.stderr
+    output: TextIO = _opened(file) if file is not None else sys.stderr
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -38,7 +38,7 @@ def configure(level: str = "warning", file: Path | None = None) -> None:
     )
 
 
-def _opened(file: Path) -> IO[str]:
+def _opened(file: Path) -> TextIO:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600, exist_ok=True)
     return file.open("a", encoding="utf-8", buffering=1)

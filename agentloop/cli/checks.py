@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from agentloop import freeze
 from agentloop.api import Agent
 from agentloop.cli import render
 from agentloop.cli.options import agent_of, here, json_option, print_json, sessions_of, workspace_option
@@ -51,8 +52,7 @@ def check(agent: str, digest_only: bool, as_json: bool, workspace: Path) -> None
 
 
 def _prefix(agent: Agent) -> Prefix:
-    registry = agent.registry("prefix-check")
-    return Prefix(model=agent.model.card.id, system=agent.system, tools=registry.definitions, effort=agent.settings.effort)
+    return freeze.prefix(agent.model.card.id, agent.system, agent.registry("prefix-check"), agent.settings.effort)
 
 
 def _description(agent: Agent, made: Prefix) -> dict[str, Any]:

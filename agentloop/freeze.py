@@ -1,0 +1,85 @@
+"""What a session freezes when it starts: the prefix. And whether it is still the same when the session is taken up again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agentloop.adapters import plugins
+from agentloop.adapters.recall import recall_tool
+from agentloop.core import prefix as prefixes
+from agentloop.core import wire
+from agentloop.core.state import State
+from agentloop.errors import PrefixUnstable
+from agentloop.ports import Blobs
+from agentloop.tooling import Registry
+from agentloop.types.events import Limits, SessionResumed
+from agentloop.types.request import Prefix
+from agentloop.types.usage import ModelCard
+from agentloop.workspace import AgentFile, Settings
+
+
+def registry(folder: Path, agent: AgentFile | None, given: Sequence[object], blobs: Blobs) -> Registry:
+    """The tools of a session: those of the folder that the agent names (all, where it names none), those that were given,
+    and `recall`. Without a prompt file, the folder does not count. Raises RegistryError."""
+    named = agent.tools if agent is not None else ()
+    loaded = plugins.load_tools(folder) if named != () else []
+    chosen = Registry(loaded).only(named).tools.values() if loaded or named else ()
+    return Registry([*chosen, *given, recall_tool(blobs)])
+
+
+def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Prefix:
+    """The prefix of a session."""
+    return Prefix(model=model, system=system, tools=tools.definitions, effort=effort)
+
+
+def refuse_volatile(made: Prefix, environment: Mapping[str, str], allowed: Sequence[str], agent: str) -> None:
+    """Raise PrefixUnstable where a prefix holds what will not be the same next time."""
+    found = prefixes.volatile(made, environment, allowed)
+    if not found:
+        return
+    first = found[0]
+    more = f" (and {len(found) - 1} more: 'agentloop prefix check {agent}' lists them)" if len(found) > 1 else ""
+    raise PrefixUnstable(
+        f"{first.where}, line {first.line}: {first.what} in the cached prefix: '{first.value[:80]}'{more}\n"
+        "what changes from run to run costs the whole cache: give it in the first user message instead,\n"
+        "or, if it never changes, name it in the setting allow_volatile"
+    )
+
+
+def limits(settings: Settings, card: ModelCard) -> Limits:
+    """Where a session stops."""
+    return Limits(
+        max_turns=settings.max_turns,
+        max_budget_usd=settings.max_budget_usd,
+        max_wall_s=settings.max_wall_s,
+        max_tokens=min(settings.max_tokens, card.max_output_tokens),
+    )
+
+
+def resumption(
+    state: State, tools: Registry, limits_now: Limits, explicit: frozenset[str], accept_new_prefix: bool
+) -> SessionResumed | None:
+    """What changes when a session is taken up again: limits that were set explicitly, and, where that is accepted, the
+    prefix. None where nothing does. Raises PrefixUnstable where the tools are others than they were."""
+    wanted = limits_now.model_dump(include=set(explicit & Limits.model_fields.keys()))
+    changed = state.limits.model_copy(update=wanted)
+    new_limits = changed if changed != state.limits else None
+    if tools.definitions == state.prefix.tools:
+        return SessionResumed(limits=new_limits) if new_limits is not None else None
+    made = state.prefix.model_copy(update={"tools": tools.definitions})
+    if not accept_new_prefix:
+        raise PrefixUnstable(_tools_changed(state.session_id, state.prefix, made))
+    return SessionResumed(limits=new_limits, prefix=made, prefix_digest=wire.prefix_digest(made), tools=tools.cards)
+
+
+def _tools_changed(session_id: str, before: Prefix, after: Prefix) -> str:
+    old, new = {t["name"]: t for t in before.tools}, {t["name"]: t for t in after.tools}
+    gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
+    other = sorted(n for n in old.keys() & new.keys() if old[n] != new[n])
+    what = [f"{k}: {', '.join(v)}" for k, v in (("gone", gone), ("new", come), ("changed", other)) if v]
+    digests = f"{wire.prefix_digest(before)[:12]} → {wire.prefix_digest(after)[:12]}"
+    at = prefixes.first_difference("tools_changed", "tools", wire.prefix_bytes(before), wire.prefix_bytes(after))
+    return (
+        f"tools_changed: session '{session_id}' started with other tools ({'; '.join(what) or 'order'}; prefix {digests})\n"
+        f"from byte {at.byte} on: …{at.before[-40:]} → …{at.after[-40:]}\n"
+        "bring the tools back, or go on with --accept-new-prefix, which writes the whole cache anew"
+    )
