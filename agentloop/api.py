@@ -27,7 +27,7 @@ from agentloop.tooling import Registry
 from agentloop.types import blocks
 from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted
 from agentloop.types.usage import Usage
-from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor
+from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor, user_file
 
 WORKPLACE = ".agentloop"
 """Where a workspace keeps what can be made again."""
@@ -281,12 +281,6 @@ class Agent:
             detail=state.detail,
             log=self.sessions.log(session_id).path,
         )
-
-
-def user_file(environment: Mapping[str, str]) -> Path | None:
-    """The user's own settings file."""
-    base = environment.get("XDG_CONFIG_HOME") or (f"{environment['HOME']}/.config" if environment.get("HOME") else None)
-    return Path(base) / "agentloop" / "config.toml" if base else None
 
 
 def _said(text: str) -> InputGiven:

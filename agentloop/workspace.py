@@ -14,7 +14,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError
 
 from agentloop.errors import ConfigError, PromptError
@@ -187,6 +186,12 @@ def _at(path: Path, key: str) -> str:
     return str(path)
 
 
+def user_file(environment: Mapping[str, str]) -> Path | None:
+    """The user's own settings file."""
+    base = environment.get("XDG_CONFIG_HOME") or (f"{environment['HOME']}/.config" if environment.get("HOME") else None)
+    return Path(base) / "agentloop" / "config.toml" if base else None
+
+
 def find_agent(root: Path, prompts: str, name: str) -> AgentFile:
     """The agent of that name, or the prompt file at that path. Raises PromptError, naming those that exist."""
     direct = Path(name)
@@ -260,6 +265,8 @@ def _parted(path: Path, text: str) -> tuple[str, str, int]:
 
 
 def _front_matter(path: Path, front: str) -> dict[str, Any]:
+    import yaml  # only where a prompt is read: `report` does without
+
     try:
         data = yaml.safe_load(front) if front.strip() else {}
     except yaml.MarkedYAMLError as e:

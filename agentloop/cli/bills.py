@@ -8,8 +8,6 @@ from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
 from agentloop.core.state import begin
 from agentloop.errors import ReplayDiffers
-from agentloop.policies import PolicySettings
-from agentloop.replay import replay as replay_events
 from agentloop.report import report as report_of
 from agentloop.types.events import SessionStarted
 
@@ -39,6 +37,9 @@ def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path
 @workspace_option
 def replay(session: str, as_json: bool, workspace: Path) -> None:
     """Decide everything again from the log of SESSION, and compare every request's digest."""
+    from agentloop.policies import PolicySettings  # `report` does without
+    from agentloop.replay import replay as replay_events
+
     sessions = sessions_of(workspace)
     session_id = sessions.find(session)
     events = sessions.events(session_id)

@@ -3,15 +3,17 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agentloop.api import Agent, user_file
 from agentloop.cli.render import as_json
 from agentloop.errors import ConfigError
 from agentloop.sessions import Sessions
-from agentloop.workspace import Configuration, configuration, find_agent
+from agentloop.workspace import Configuration, configuration, find_agent, user_file
+
+if TYPE_CHECKING:
+    from agentloop.api import Agent
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,8 +66,10 @@ def sessions_of(workspace: Path) -> Sessions:
     return Sessions(workspace / here(workspace).settings.sessions, on_dropped=_tell_dropped)
 
 
-def agent_of(workspace: Path, name: str, **flags: Any) -> Agent:
+def agent_of(workspace: Path, name: str, **flags: Any) -> "Agent":
     """The agent of that name, with these flags."""
+    from agentloop.api import Agent  # the engine and its adapters: commands that only read do not wait for them
+
     file = find_agent(workspace, here(workspace).settings.prompts, name)
     return Agent(file, workspace=workspace, **flags)
 
