@@ -127,42 +127,43 @@ def naive(path: Trajectory) -> Decimal:
 
 def automatic_caching(path: Trajectory) -> Decimal:
     """The plain loop with the API's automatic caching: one breakpoint, on the last block of each request."""
-    parts = [Part(b"static", path.static_tokens)]
+    asked = cache.prompt([Part(b"static", path.static_tokens)], [], path.card)
     entries: dict[bytes, cache.Entry] = {}
     total = Decimal(0)
     for step in path.steps:
-        parts += step.given
-        total += _cached(path, parts, [Mark(len(parts) - 1, "5m")], entries, step)
-        parts += step.reply
+        asked = cache.extended(asked, step.given, [Mark(len(asked.chain) + len(step.given) - 1, "5m")])
+        account = _accounted(asked, entries, step)
+        total += _price(path, account.usage(step.output_tokens))
+        asked = cache.extended(asked, step.reply, [])
     return total
 
 
 def every_turn(path: Trajectory) -> Decimal:
     """Six pairs and a summary that is made anew on each turn: nothing behind the system prompt is ever read again."""
-    static = Part(b"static", path.static_tokens)
+    static = cache.prompt([Part(b"static", path.static_tokens)], [Mark(0, "5m")], path.card)
     entries: dict[bytes, cache.Entry] = {}
     total = Decimal(0)
     for i, step in enumerate(path.steps):
-        first = max(0, i - KEPT_PAIRS)
-        parts = [static, *(path.steps[0].given if path.steps else ()), *_summary(path, first)]
-        for k in range(first, i):
-            parts += [*path.steps[k].reply, *path.steps[k + 1].given]
-        total += _cached(path, parts, [Mark(0, "5m")], entries, step)
+        usage = _accounted(static, entries, step).usage(step.output_tokens)
+        fresh = usage.input_tokens + _six_pairs(path, i)
+        total += _price(path, usage.model_copy(update={"input_tokens": fresh}))
     return total
 
 
-def _summary(path: Trajectory, first: int) -> list[Part]:
-    text = "\n".join(f"- {s.said[:SUMMARY_CHARS]}" for s in path.steps[:first])
-    return [Part(b"summary%d" % first, tokens.estimate(text, path.card.tokenizer))] if first else []
+def _six_pairs(path: Trajectory, turn: int) -> int:
+    """Tokens behind the system prompt: the task, the summary of what is older, the last six pairs."""
+    first = max(0, turn - KEPT_PAIRS)
+    summary = "\n".join(f"- {s.said[:SUMMARY_CHARS]}" for s in path.steps[:first])
+    pairs = [*path.steps[0].given] + [p for k in range(first, turn) for p in (*path.steps[k].reply, *path.steps[k + 1].given)]
+    return sum(p.tokens for p in pairs) + tokens.estimate(summary, path.card.tokenizer)
 
 
-def _cached(
-    path: Trajectory, parts: Sequence[Part], marks: Sequence[Mark], entries: dict[bytes, cache.Entry], step: Step
-) -> Decimal:
+def _accounted(asked: cache.Prompt, entries: dict[bytes, cache.Entry], step: Step) -> cache.Account:
+    """What a request reads and writes; the entries are brought up to date."""
     at = step.at.timestamp()
-    account = cache.account(cache.prompt(parts, marks, path.card), entries, at, at)
+    account = cache.account(asked, entries, at, at)
     entries |= account.changes
-    return _price(path, account.usage(step.output_tokens))
+    return account
 
 
 def _price(path: Trajectory, usage: Usage) -> Decimal:

@@ -37,7 +37,7 @@ def rooted(path: str, root: Path) -> Path:
     """The real place of a path under the root. Raises ValueError where it is outside, or hidden."""
     given = PurePosixPath(path)
     if "\x00" in path:
-        raise ValueError("a path cannot hold a NUL character")
+        raise ValueError(f"{path!r} holds a NUL character, which no path can")
     if given.is_absolute():
         raise ValueError(f"'{path}' is an absolute path; give it relative to the working folder, such as 'notes/today.md'")
     if ".." in given.parts:
@@ -55,9 +55,12 @@ def read_text(root: Path, path: str) -> str:
     """The text of a file under the root; bytes that are not UTF-8 are replaced. Raises ValueError, FileNotFoundError."""
     with _parent(root, path) as (folder, name):
         fd = os.open(name, _READ, dir_fd=folder)
-        with open(fd, "rb") as file:
+        try:
             _refuse_unless_regular(os.fstat(fd).st_mode, path)
-            data = file.read(MAX_BYTES + 1)
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(fd)
     _refuse_if_large(len(data), path)
     return data.decode("utf-8-sig", "replace").replace("\r\n", "\n")
 

@@ -47,8 +47,10 @@ def _opened(file: Path) -> TextIO:
 def observer() -> Callable[[Event, State], None]:
     """An observer that logs what happened, by name and numbers."""
     log = structlog.get_logger("agentloop")
+    cut_before = False
 
     def observe(event: Event, state: State) -> None:
+        nonlocal cut_before
         bound = log.bind(session=state.session_id, turn=state.asked)
         match event.body:
             case SessionStarted() | SessionResumed():
@@ -64,7 +66,7 @@ def observer() -> Callable[[Event, State], None]:
                     spent_usd=str(state.spent_usd),
                     took_s=took,
                 )
-                if reply.cache_miss:
+                if reply.cache_miss and not cut_before:
                     bound.warning("cache_missed", reason=reply.cache_miss.get("type"), purpose=purpose)
             case ModelFailed(failure=failure):
                 bound.warning(
@@ -82,5 +84,7 @@ def observer() -> Callable[[Event, State], None]:
                 bound.info("session_ended", outcome=outcome, detail=detail)
             case _:
                 pass
+        if isinstance(event.body, Compacted | ModelReplied):
+            cut_before = isinstance(event.body, Compacted)  # the first request after a cut misses, as it should
 
     return observe

@@ -90,14 +90,29 @@ class Account(NamedTuple):
 
 def prompt(parts: Sequence[Part], marks: Sequence[Mark], card: ModelCard, scope: bytes = b"") -> Prompt:
     """A prompt of these parts. `scope` is whatever never shares a cache: workspace, model, speed."""
-    digest, ends = hashlib.blake2b(card.id.encode() + b"\0" + scope, digest_size=16).digest(), 0
-    chain, lengths = [], []
+    seed = hashlib.blake2b(card.id.encode() + b"\0" + scope, digest_size=16).digest()
+    return _behind(seed, Prompt((), (), (), (), card.min_cacheable_tokens), parts, marks)
+
+
+def extended(asked: Prompt, parts: Sequence[Part], marks: Sequence[Mark]) -> Prompt:
+    """A prompt that goes on behind another (which must not be empty), with breakpoints of its own."""
+    return _behind(asked.chain[-1], asked, parts, marks)
+
+
+def _behind(digest: bytes, asked: Prompt, parts: Sequence[Part], marks: Sequence[Mark]) -> Prompt:
+    end = asked.tokens
+    chain, ends = [], []
     for part in parts:
         digest = hashlib.blake2b(digest + part.key, digest_size=16).digest()
-        ends += part.tokens
+        end += part.tokens
         chain.append(digest)
-        lengths.append(ends)
-    return Prompt(tuple(chain), tuple(lengths), tuple(p.run for p in parts), tuple(sorted(marks)), card.min_cacheable_tokens)
+        ends.append(end)
+    return asked._replace(
+        chain=(*asked.chain, *chain),
+        ends=(*asked.ends, *ends),
+        runs=(*asked.runs, *(p.run for p in parts)),
+        marks=tuple(sorted(marks)),
+    )
 
 
 def account(asked: Prompt, entries: Mapping[bytes, Entry], at: float, ready_at: float) -> Account:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import Literal, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, assert_never
 
 from agentloop.core import costs, tokens
 from agentloop.types import blocks
@@ -181,6 +181,17 @@ class State:
         return self.prefix_tokens + self.opening_tokens + self.state_tokens + self.turns_tokens + given
 
 
+if TYPE_CHECKING:
+    from dataclasses import replace as changed  # the checker knows this one's rules: names and types of the fields
+else:
+
+    def changed(state: State, **changes: Any) -> State:
+        """A state that differs in these fields: `dataclasses.replace`, ten times as fast on so many fields."""
+        new = object.__new__(State)
+        new.__dict__.update(state.__dict__, **changes)
+        return new
+
+
 def fold(events: Iterable[Event]) -> State:
     """The state after these events. Raises ValueError where the first is no `session_started`."""
     stream = iter(events)
@@ -234,7 +245,7 @@ def evolve(state: State, event: Event) -> State:
         case ModelFailed() as failed:
             return _failed(state, failed)
         case ToolStarted(call_id=call_id):
-            return replace(state, started=state.started | {call_id})
+            return changed(state, started=state.started | {call_id})
         case ToolFinished() as finished:
             return _finished(state, finished)
         case Compacted() as compacted:
@@ -242,7 +253,7 @@ def evolve(state: State, event: Event) -> State:
         case SessionResumed() as resumed:
             return _resumed(state, resumed, event.at)
         case SessionEnded(outcome=outcome, detail=detail):
-            return replace(state, outcome=outcome, detail=detail)
+            return changed(state, outcome=outcome, detail=detail)
         case unknown:
             assert_never(unknown)
 
@@ -250,20 +261,20 @@ def evolve(state: State, event: Event) -> State:
 def _given(state: State, content: Blocks) -> State:
     size = tokens.blocks_tokens(content, state.card.tokenizer)
     if not state.task:
-        return replace(state, task=content, task_tokens=size, given=content, given_tokens=size)
+        return changed(state, task=content, task_tokens=size, given=content, given_tokens=size)
     trouble = state.trouble._replace(handled=True) if state.trouble else None
     given, given_tokens = state.given + content, state.given_tokens + size
-    return replace(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
+    return changed(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
 
 
 def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     trouble = state.trouble._replace(handled=True) if state.trouble else None
-    return replace(state, pending=request, pending_at=at, failure=None, trouble=trouble)
+    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble)
 
 
 def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
     spent = state.spent_usd + costs.cost(usage, card or state.card)
-    return replace(state, usage=state.usage + usage, spent_usd=spent, pending=None, pending_at=None)
+    return changed(state, usage=state.usage + usage, spent_usd=spent, pending=None, pending_at=None)
 
 
 def _replied(state: State, replied: ModelReplied) -> State:
@@ -278,10 +289,10 @@ def _replied(state: State, replied: ModelReplied) -> State:
     )
     if trouble is not None and trouble.kind != "paused":
         kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
-        return replace(state, sent=kept)
+        return changed(state, sent=kept)
     size = tokens.blocks_tokens(reply.content, state.card.tokenizer)
     turn = Turn(state.given, state.given_tokens, reply.content, size, reply.message_id)
-    return replace(
+    return changed(
         state,
         turns=(*state.turns, turn),
         turns_tokens=state.turns_tokens + size + (state.given_tokens if state.turns else 0),
@@ -335,8 +346,8 @@ def _summarised(state: State, replied: ModelReplied) -> State:
     state = _paid(state, replied.reply.usage, replied.reply.priced_by)
     text = blocks.text_of(replied.reply.content).strip()
     if not text or replied.reply.stop_reason != "end_turn":
-        return replace(state, summary="", summary_failures=state.summary_failures + 1)
-    return replace(state, summary=text, summary_failures=0)
+        return changed(state, summary="", summary_failures=state.summary_failures + 1)
+    return changed(state, summary=text, summary_failures=0)
 
 
 def _failed(state: State, failed: ModelFailed) -> State:
@@ -344,21 +355,21 @@ def _failed(state: State, failed: ModelFailed) -> State:
     if failure.possibly_billed and state.pending is not None:
         unknown_input = state.prompt_tokens if failure.usage is None else 0
         risk = costs.worst_case(state.card, unknown_input, state.pending.max_tokens)
-        state = replace(state, at_risk_usd=state.at_risk_usd + risk)
+        state = changed(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
-        state = replace(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
+        state = changed(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
     if failure.kind == "interrupted":
-        return replace(state, pending=None, pending_at=None)
+        return changed(state, pending=None, pending_at=None)
     if failure.retry_in_s is not None:
         return state
     if failed.purpose == "summary":
-        return replace(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
-    return replace(state, failure=failure, pending=None, pending_at=None)
+        return changed(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
+    return changed(state, failure=failure, pending=None, pending_at=None)
 
 
 def _finished(state: State, finished: ToolFinished) -> State:
     results = (*state.results, finished)
-    state = replace(
+    state = changed(
         state,
         open_calls=tuple(c for c in state.open_calls if c.id != finished.call_id),
         results=results,
@@ -375,7 +386,7 @@ def _answered(state: State) -> State:
     given += state.given
     digest = _what_happened(calls, by_id)
     invalid = all(r.outcome == "invalid" for r in state.results)
-    return replace(
+    return changed(
         state,
         given=given,
         given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
@@ -392,7 +403,7 @@ def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) ->
 def _compacted(state: State, compacted: Compacted) -> State:
     gone = compacted.keep_from - state.keep_from
     turns = state.turns[gone:]
-    state = replace(
+    state = changed(
         state,
         turns=turns,
         turns_tokens=_turns_tokens(turns),
@@ -416,7 +427,7 @@ def _without_thinking(state: State) -> State:
         replace(t, reply=reply, reply_tokens=tokens.blocks_tokens(reply, family))
         for t, reply in zip(state.turns, shown, strict=True)
     )
-    return replace(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
+    return changed(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
 
 
 def _turns_tokens(turns: tuple[Turn, ...]) -> int:
@@ -424,7 +435,7 @@ def _turns_tokens(turns: tuple[Turn, ...]) -> int:
 
 
 def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
-    state = replace(
+    state = changed(
         state,
         limits=resumed.limits or state.limits,
         tools=state.tools if resumed.tools is None else resumed.tools,
@@ -438,5 +449,5 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
     )
     if resumed.prefix is None:
         return state
-    moved = replace(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)
+    moved = changed(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)
     return _without_thinking(moved) if state.card.checks_thinking_prefix else moved

@@ -36,8 +36,8 @@ steps:
       - count_words: {path: prompts/assistant.md}
       - count_words: {path: notes.md}
   - say: >-
-      The prompt could be counted and notes.md is not there yet. Now change tools/example.py or prompts/assistant.md, and look at
-      the bill with 'agentloop report'.
+      The prompt could be counted and notes.md is not there yet. Now change tools/example.py or prompts/assistant.md, and
+      look at the bill with 'agentloop report'.
 """
 
 _TOOL = '''\

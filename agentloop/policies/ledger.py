@@ -7,8 +7,9 @@ else in the state.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -37,13 +38,16 @@ _VALUE = re.compile(
     r"|\b\d[\d,]*(?:\.\d+)?\b"
 )
 _SHAPED = re.compile(r"\d|_|[a-z][A-Z]|[A-Z]{3,}|[./@#:]")
-_ARGUMENT_CHARS = 120
+_SMALL_NUMBER = re.compile(r"\d{1,3}")
+_HANDLE = re.compile(r'recall\(handle="[0-9a-f]+"\)')
+_ARGUMENT_CHARS, _OUTCOME_CHARS, _ERROR_CHARS = 120, 60, 100
 _VALUES_A_RESULT = 400
 
 
 class _Pair(NamedTuple):
     """One removed pair, read once."""
 
+    turn: int
     said: str
     done: tuple[str, ...]
     told: str
@@ -63,13 +67,12 @@ class EngineLedger(Settings):
 
     def segment(self, state: State, keep_from: int) -> str:
         """The segment for the turns from the last cut to this one."""
-        pairs = [(r.turn, _read(r.reply, r.answer)) for r in _pairs(state, keep_from)]
-        known = "\n".join(s.text for s in state.segments) + blocks.text_of(state.opening)
-        room = self.chars_per_pair * len(pairs)
-        lines = [HEADER.format(first=pairs[0][0] + 1, last=pairs[-1][0] + 1)]
-        lines += [line for turn, pair in pairs for line in self._story(turn, pair)]
-        room -= sum(map(len, lines))
-        return "\n".join([*lines, *_index(pairs, known + "\n".join(lines), room)])
+        pairs = _pairs(state, keep_from)
+        stories = [_story(p.turn, p, self.said_chars, self.told_chars) for p in pairs]
+        lines = [_header(pairs), *(line for story in stories for line in story.lines)]
+        known = _known(state).union(*(story.values for story in stories))
+        room = self.chars_per_pair * len(pairs) - sum(map(len, lines))
+        return "\n".join([*lines, *_index(pairs, known, room)])
 
     def question(self, state: State, keep_from: int) -> str | None:
         """The engine needs to ask nobody."""
@@ -78,11 +81,6 @@ class EngineLedger(Settings):
     def from_summary(self, state: State, keep_from: int, summary: str) -> str:
         """Not used: nothing was asked."""
         return self.segment(state, keep_from)
-
-    def _story(self, turn: int, pair: _Pair) -> list[str]:
-        head = f"{turn + 1}. {_short(pair.said, self.said_chars)}".rstrip()
-        told = [f"   user: {_short(pair.told, self.told_chars)}"] if pair.told else []
-        return [head, *(f"   {d}" for d in pair.done), *told]
 
 
 class ModelLedger(Settings):
@@ -106,69 +104,109 @@ class ModelLedger(Settings):
 
     def from_summary(self, state: State, keep_from: int, summary: str) -> str:
         """The model's words, then the values that it left out."""
-        pairs = [(r.turn, _read(r.reply, r.answer)) for r in _pairs(state, keep_from)]
-        known = "\n".join(s.text for s in state.segments) + blocks.text_of(state.opening) + summary
-        head = HEADER.format(first=pairs[0][0] + 1, last=pairs[-1][0] + 1)
+        pairs = _pairs(state, keep_from)
+        known = _known(state) | _value_set(summary)
         index = _index(pairs, known, self.engine.chars_per_pair * len(pairs) - len(summary))
-        return "\n".join([head, summary, *index])
+        return "\n".join([_header(pairs), summary, *index])
 
 
-def _pairs(state: State, keep_from: int) -> tuple[cuts.Removed, ...]:
-    return cuts.removed(state, keep_from)
+class _Story(NamedTuple):
+    """What is told of one pair, and the exact values that stand in it."""
+
+    lines: tuple[str, ...]
+    values: frozenset[str]
 
 
-def _read(reply: blocks.Blocks, answer: blocks.Blocks) -> _Pair:
-    return _read_once(_Identity(reply), _Identity(answer))
-
-
-class _Identity(NamedTuple):
-    """Blocks as a key: the same tuple of a log is the same pair."""
-
-    blocks: blocks.Blocks
-
-    def __hash__(self) -> int:
-        return id(self.blocks)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.blocks is other.blocks
+def _header(pairs: Sequence[_Pair]) -> str:
+    return HEADER.format(first=pairs[0].turn + 1, last=pairs[-1].turn + 1)
 
 
 @lru_cache(maxsize=2_048)
-def _read_once(reply: _Identity, answer: _Identity) -> _Pair:
-    results = {b["tool_use_id"]: b for b in answer.blocks if b.get("type") == "tool_result"}
-    calls = blocks.calls(reply.blocks)
+def _story(turn: int, pair: _Pair, said_chars: int, told_chars: int) -> _Story:
+    head = f"{turn + 1}. {_short(pair.said, said_chars)}".rstrip()
+    told = [f"   user: {_short(pair.told, told_chars)}"] if pair.told else []
+    lines = (head, *(f"   {d}" for d in pair.done), *told)
+    return _Story(lines, _value_set("\n".join(lines)))
+
+
+def _pairs(state: State, keep_from: int) -> list[_Pair]:
+    """The pairs that a cut removes, read; each is read once, however often a cut is weighed."""
+    return [_read(r.turn, _Same(r.reply), _Same(r.answer)) for r in cuts.removed(state, keep_from)]
+
+
+class _Same:
+    """Blocks as a key: the very same tuple is the same key, without comparing what is in it."""
+
+    def __init__(self, content: blocks.Blocks) -> None:
+        self.content = content
+
+    def __hash__(self) -> int:
+        return id(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.content is other.content
+
+
+@lru_cache(maxsize=2_048)
+def _read(turn: int, reply: _Same, answer: _Same) -> _Pair:
+    results = {b["tool_use_id"]: b for b in answer.content if b.get("type") == "tool_result"}
+    calls = blocks.calls(reply.content)
     done = tuple(_done(c, results.get(c.id)) for c in calls)
-    said, told = blocks.text_of(reply.blocks), blocks.text_of(answer.blocks)
-    used = "\n".join([said, *(compact(c.input).decode() for c in calls)])
-    results_text = "\n".join(blocks.result_text(r.get("content") or "") for r in results.values())
-    values = dict.fromkeys([*_values(used), *_values(told), *_values(results_text)[:_VALUES_A_RESULT]])
-    return _Pair(said, done, told, tuple(values))
+    said, told = blocks.text_of(reply.content), blocks.text_of(answer.content)
+    used = "\n".join([said, *(text for c in calls for text in _texts(c.input))])
+    found = "\n".join(blocks.result_text(r.get("content") or "") for r in results.values())
+    values = dict.fromkeys([*_values(used), *_values(told), *_values(found)[:_VALUES_A_RESULT]])
+    return _Pair(turn, said, done, told, tuple(values))
+
+
+def _known(state: State) -> frozenset[str]:
+    """The values that stand in what is sent anyway: the task, and the session state so far."""
+    return _value_set(blocks.text_of(state.opening)).union(*(_value_set(s.text) for s in state.segments))
+
+
+@lru_cache(maxsize=256)
+def _value_set(text: str) -> frozenset[str]:
+    return frozenset(_values(text))
 
 
 def _done(call: Call, result: blocks.Block | None) -> str:
     arguments = _short(compact(call.input).decode(), _ARGUMENT_CHARS)
     if result is None:
         return f"{call.name} {arguments}"
-    outcome = _short(blocks.result_text(result.get("content") or ""), 100 if result.get("is_error") else 60)
-    return f"{call.name} {arguments} → {'error: ' if result.get('is_error') else ''}{outcome}"
+    text = blocks.result_text(result.get("content") or "")
+    if result.get("is_error"):
+        return f"{call.name} {arguments} → error: {_short(text, _ERROR_CHARS)}"
+    handle = _HANDLE.search(text)
+    recall = f" [{handle.group()}]" if handle else ""
+    return f"{call.name} {arguments} → {_short(text, _OUTCOME_CHARS)}{recall}"
 
 
 def _values(text: str) -> list[str]:
     found = dict.fromkeys(m.group().strip(".,:;-") for m in _VALUE.finditer(text))
-    return [v for v in found if len(v) >= 3 and _SHAPED.search(v)]
+    return [v for v in found if len(v) >= 3 and _SHAPED.search(v) and not _SMALL_NUMBER.fullmatch(v)]
 
 
-def _index(pairs: list[tuple[int, _Pair]], known: str, room: int) -> list[str]:
+def _texts(value: Any) -> list[str]:
+    """The texts and numbers in a JSON value, as they read, not as they are escaped."""
+    match value:
+        case dict():
+            return [text for v in value.values() for text in _texts(v)]
+        case list():
+            return [text for v in value for text in _texts(v)]
+        case None | bool():
+            return []
+        case _:
+            return [str(value)]
+
+
+def _index(pairs: Sequence[_Pair], known: frozenset[str], room: int) -> list[str]:
     """The values that stand nowhere yet, each pair's own first, until the room is full."""
-    new: dict[str, None] = {}
-    size = 0
-    for value in (v for _, pair in pairs for v in pair.values):
-        if value in new or value in known:
-            continue
-        size += len(value) + 1
-        if size > room:
+    new: list[str] = []
+    for value in dict.fromkeys(v for pair in pairs for v in pair.values if v not in known):
+        room -= len(value) + 1
+        if room < 0:
             break
-        new[value] = None
+        new.append(value)
     return ["   values: " + " ".join(new)] if new else []
 
 
