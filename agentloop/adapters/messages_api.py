@@ -4,7 +4,6 @@ The body is sent exactly as `core/wire.py` made it, and the stream's events are 
 the log and the API can reformat a block. The SDK's own retries are off.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_e
 
 from agentloop.core.stream import StreamBroken, StreamedReply
 from agentloop.errors import ConfigError
-from agentloop.types.base import Settings
+from agentloop.types.base import Settings, parsed
 from agentloop.types.request import Failure, FailureKind, Reply
 from agentloop.types.usage import ModelCard, Usage
 
@@ -231,7 +230,7 @@ def _expect_stream(response: httpx2.Response) -> None:
 
 def _json(data: str) -> Any:
     try:
-        return json.loads(data)
+        return parsed(data)
     except ValueError as e:
         raise StreamBroken(f"an event is not JSON: {data[:80]!r}") from e
 

@@ -5,10 +5,9 @@ keep the order of the documentation, is broken and never a shorter reply.
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
-import json
 from typing import Any
 
-from agentloop.types.base import Json, compact, plain_json
+from agentloop.types.base import Json, compact, parsed, plain_json
 from agentloop.types.request import Reply
 from agentloop.types.usage import Usage
 
@@ -36,7 +35,7 @@ class StreamedReply:
             raise StreamBroken(f"an event is no JSON object: {str(data)[:80]!r}")
         try:
             self._take(data)
-        except (KeyError, TypeError, AttributeError) as e:
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise StreamBroken(f"event {data.get('type')!r} has another shape than documented: {e!r}") from e
 
     def _take(self, data: Json) -> None:
@@ -47,7 +46,7 @@ class StreamedReply:
                 self._message = dict(data["message"])
                 self._usage = dict(self._message.get("usage") or {})
             case "content_block_start":
-                self._open[data["index"]] = dict(data["content_block"])
+                self._start(data["index"], dict(data["content_block"]))
             case "content_block_delta":
                 self._add(data["index"], data["delta"])
             case "content_block_stop":
@@ -58,6 +57,11 @@ class StreamedReply:
                 self._usage |= {k: v for k, v in (data.get("usage") or {}).items() if v is not None}
             case "message_stop":
                 self._ended = True
+
+    def _start(self, index: Any, block: Json) -> None:
+        if not isinstance(index, int) or index in self._open or index in self._content:
+            raise StreamBroken(f"block {index!r} was started twice, or has no number")
+        self._open[index] = block
 
     def _add(self, index: int, delta: Json) -> None:
         block = self._open.get(index)
@@ -83,7 +87,7 @@ class StreamedReply:
             raise StreamBroken(f"content_block_stop for block {index}, which is not open")
         if written := "".join(self._json.pop(index, [])):
             try:
-                block["input"] = json.loads(written)
+                block["input"] = parsed(written)
             except ValueError:
                 block["_broken_input"] = written
         self._content[index] = block
@@ -120,9 +124,10 @@ class StreamedReply:
 
 def read_usage(data: Json) -> Usage | None:
     """Usage as the API reports it; None where a figure is missing, not a number, or negative."""
-    written = data.get("cache_creation") or {}
-    total_written = data.get("cache_creation_input_tokens") or 0
-    one_hour = written.get("ephemeral_1h_input_tokens") or 0
+    written, total_written = data.get("cache_creation") or {}, data.get("cache_creation_input_tokens") or 0
+    one_hour = (written.get("ephemeral_1h_input_tokens") or 0) if isinstance(written, dict) else None
+    if not _is_count(total_written) or not _is_count(one_hour):
+        return None
     figures = {
         "input_tokens": data.get("input_tokens"),
         "cache_read_input_tokens": data.get("cache_read_input_tokens") or 0,
@@ -130,9 +135,14 @@ def read_usage(data: Json) -> Usage | None:
         "ephemeral_1h_input_tokens": one_hour,
         "output_tokens": data.get("output_tokens"),
     }
-    if any(not isinstance(v, int) or isinstance(v, bool) or v < 0 for v in figures.values()):
+    if not all(map(_is_count, figures.values())):
         return None
-    return Usage(**figures, service_tier=data.get("service_tier"))
+    tier = data.get("service_tier")
+    return Usage(**figures, service_tier=tier if isinstance(tier, str) else None)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _upper_estimate(body_bytes: int, content: list[Json]) -> Usage:
@@ -141,7 +151,8 @@ def _upper_estimate(body_bytes: int, content: list[Json]) -> Usage:
 
 
 def _cache_miss(message: Json) -> Json | None:
-    reason = (message.get("diagnostics") or {}).get("cache_miss_reason")
+    diagnostics = message.get("diagnostics")
+    reason = diagnostics.get("cache_miss_reason") if isinstance(diagnostics, dict) else None
     return reason if isinstance(reason, dict) else None
 
 

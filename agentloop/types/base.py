@@ -1,6 +1,7 @@
 """What every frozen value is built from, and the one way JSON is written."""
 
 import json
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,22 @@ def compact(value: Any) -> bytes:
     Raises ValueError for NaN and infinities, UnicodeEncodeError for a lone surrogate (see `plain`).
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for what `compact` could not write again: NaN, infinities; and for
+    what is nested too deep."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as e:
+        raise ValueError("JSON that is nested too deep") from e
+
+
+def _finite(written: str) -> float:
+    value = float(written)
+    if not math.isfinite(value):
+        raise ValueError(f"{written} is no JSON number")
+    return value
 
 
 def plain(text: str) -> str:
