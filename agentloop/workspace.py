@@ -174,7 +174,8 @@ def _validated(values: dict[str, Any], origin: str) -> Settings:
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         key = str(first["loc"][0])
-        where = _at(Path(origin), key) if Path(origin).is_file() else origin
+        named = {"flag": f"--{key.replace('_', '-')}", "environment": f"{ENVIRONMENT}{key.upper()}"}
+        where = _at(Path(origin), key) if Path(origin).is_file() else named.get(origin, origin)
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from e
 
 

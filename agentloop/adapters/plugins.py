@@ -70,6 +70,7 @@ def _why(file: Path, error: BaseException) -> str:
     """File and line of what went wrong in a module, in one line."""
     if isinstance(error, SyntaxError):
         return f"tool module {file}, line {error.lineno}: {error.msg}"
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).resolve() == file.resolve()]
     where = f"{file}, line {lines[-1]}" if lines else str(file)
     return f"tool module {where}: {type(error).__name__} on import: {str(error)[:200]}"

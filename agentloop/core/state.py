@@ -332,7 +332,8 @@ def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
         case "pause_turn":
             return trouble("paused")
         case "refusal":
-            return trouble("refused", str((reply.stop_details or {}).get("category") or ""))
+            details = reply.stop_details if isinstance(reply.stop_details, dict) else {}
+            return trouble("refused", str(details.get("category") or ""))
         case unknown:
             return trouble("unknown_stop", unknown)
 
@@ -353,8 +354,10 @@ def _summarised(state: State, replied: ModelReplied) -> State:
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
-        unknown_input = state.prompt_tokens if failure.usage is None else 0
-        risk = costs.worst_case(state.card, unknown_input, state.pending.max_tokens)
+        prompt = failure.usage.prompt_tokens if failure.usage is not None else state.prompt_tokens
+        risk = costs.worst_case(state.card, prompt, state.pending.max_tokens)
+        if failure.usage is not None:  # its input is paid for below
+            risk -= costs.worst_case(state.card, prompt, 0)
         state = changed(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
         state = changed(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
@@ -414,7 +417,7 @@ def _compacted(state: State, compacted: Compacted) -> State:
         sent=state.sent._replace(cut=True) if state.sent else None,
         summary=None,
         compactions=state.compactions + 1,
-        trouble=None,
+        trouble=None if state.trouble is not None and state.trouble.kind == "window_exceeded" else state.trouble,
         failure=None,
     )
     return _without_thinking(state) if compacted.thinking_dropped else state
@@ -442,7 +445,7 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
         outcome=None,
         detail="",
         failure=None,
-        trouble=None,
+        trouble=Trouble("paused", 0) if state.trouble is not None and state.trouble.kind == "paused" else None,
         repeats=("", 0),
         invalid_turns=0,
         running_since=at,

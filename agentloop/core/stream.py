@@ -12,6 +12,10 @@ from agentloop.types.request import Reply
 from agentloop.types.usage import Usage
 
 
+_NEEDED = {"text": ("text",), "tool_use": ("id", "name", "input")}
+"""What the rest of the engine relies on."""
+
+
 class StreamBroken(Exception):
     """The stream is not one whole reply."""
 
@@ -90,6 +94,8 @@ class StreamedReply:
                 block["input"] = parsed(written)
             except ValueError:
                 block["_broken_input"] = written
+        if missing := [k for k in _NEEDED.get(str(block.get("type")), ()) if k not in block]:
+            raise StreamBroken(f"block {index} has no {', '.join(missing)}")
         self._content[index] = block
 
     @property
@@ -125,7 +131,7 @@ class StreamedReply:
 def read_usage(data: Json) -> Usage | None:
     """Usage as the API reports it; None where a figure is missing, not a number, or negative."""
     written, total_written = data.get("cache_creation") or {}, data.get("cache_creation_input_tokens") or 0
-    one_hour = (written.get("ephemeral_1h_input_tokens") or 0) if isinstance(written, dict) else None
+    one_hour: Any = (written.get("ephemeral_1h_input_tokens") or 0) if isinstance(written, dict) else None
     if not _is_count(total_written) or not _is_count(one_hour):
         return None
     figures = {
