@@ -250,7 +250,7 @@ def _shrink(state: State, policies: Policies, why: str) -> Effect:
     keep_from = cuts.latest_cut(state, keep) if keep is not None else None
     if keep_from is None:
         sizes = f"prefix {state.prefix_tokens:,}, task {state.opening_tokens:,}, state {state.state_tokens:,}"
-        kept = f"turns {state.turns_tokens + state.given_tokens:,} tokens"
+        kept = f"turns {state.turns_tokens + (state.given_tokens if state.turns else 0):,} tokens"
         return Finish("failed", f"{why}; nothing is left to compact ({sizes}, {kept})")
     segment = policies.ledger.segment(state, keep_from)
     return Compact(keep_from, segment, "engine", Decision(keep_from=keep_from, reason=why), state.card.checks_thinking_prefix)

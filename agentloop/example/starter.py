@@ -13,7 +13,6 @@ _PROMPT = """\
 ---
 name: assistant
 description: Counts the words of the notes in this folder and says what it found.
-tools: [count_words]
 max_turns: 20
 max_budget_usd: 0.50
 playbook: assistant.playbook.yaml

@@ -125,8 +125,6 @@ def test_a_prefix_made_of_a_set_is_found_unstable(folder: Path) -> None:
         "from agentloop import tool\nwords = ' '.join({f'w{i}' for i in range(50)})\n"
         "def f(x: str) -> str:\n    return x\nf.__doc__ = words\nunstable = tool(f)\n"
     )
-    prompt = folder / "prompts" / "assistant.md"
-    prompt.write_text(prompt.read_text().replace("tools: [count_words]", "tools: [count_words, f]"))
 
     checked = agentloop(folder, "prefix", "check", "assistant")
 
@@ -166,7 +164,8 @@ def test_escape_sequences_of_a_model_are_shown_and_not_obeyed(folder: Path) -> N
 
 def forge(log: Path, old: str, new: str) -> None:
     """Change the first reply of a log and seal every line again, as somebody with the program could."""
-    lines, before = [], b""
+    lines: list[bytes] = []
+    before = b""
     for line in log.read_bytes().splitlines():
         content = line[: line.rindex(b',"sum":"')]
         if b'"model_replied"' in content and not any(new.encode() in one for one in lines):
