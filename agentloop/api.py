@@ -160,6 +160,8 @@ class Agent:
         with self.sessions.log(session_id) as log:
             state = fold(self.sessions.events(session_id))
             changed = self._resumption(state, accept_new_prefix)
+            if (note := freeze.kept_prompt(state, self.system)) is not None:
+                _warn("prefix_kept", note)
             if state.outcome == "completed" and text is None and changed is None:
                 return self._result(session_id, state)
             client = self._client()
@@ -236,7 +238,7 @@ class Agent:
             try:
                 told(event, state)
             except Exception as e:  # noqa: BLE001  whatever a callback does, the turn is committed
-                _log_callback_failure(e)
+                _warn("callback_failed", f"{type(e).__name__}: {e}")
 
         return observe
 
@@ -289,7 +291,7 @@ def _said(text: str) -> InputGiven:
     return InputGiven(content=(blocks.text(text),))
 
 
-def _log_callback_failure(error: Exception) -> None:
+def _warn(event: str, detail: str) -> None:
     import structlog
 
-    structlog.get_logger("agentloop").warning("callback_failed", error=f"{type(error).__name__}: {error}")
+    structlog.get_logger("agentloop").warning(event, detail=detail)

@@ -71,6 +71,18 @@ def resumption(
     return SessionResumed(limits=new_limits, prefix=made, prefix_digest=wire.prefix_digest(made), tools=tools.cards)
 
 
+def kept_prompt(state: State, system_now: str) -> str | None:
+    """What to tell the operator where the prompt file has changed since the session started; None where it has not."""
+    if system_now == state.prefix.system:
+        return None
+    before, after = state.prefix.system.encode(), system_now.encode()
+    at = prefixes.first_difference("system_changed", "system", before, after)
+    return (
+        f"system_changed: the prompt differs from byte {at.byte} on (…{at.before[-40:]} → …{at.after[-40:]}); "
+        f"session '{state.session_id}' keeps the one it started with"
+    )
+
+
 def _tools_changed(session_id: str, before: Prefix, after: Prefix) -> str:
     old, new = {t["name"]: t for t in before.tools}, {t["name"]: t for t in after.tools}
     gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())

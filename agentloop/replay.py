@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agentloop.core import wire
 from agentloop.core.decide import CallModel, Compact, Effect, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State, begin, evolve
 from agentloop.types import blocks
 from agentloop.types.events import (
@@ -17,10 +18,12 @@ from agentloop.types.events import (
     InputGiven,
     ModelRequested,
     SessionEnded,
+    SessionResumed,
     SessionStarted,
     ToolFinished,
     ToolStarted,
 )
+from agentloop.types.request import Request
 
 FROM_OUTSIDE = frozenset({"interrupted", "waiting_for_approval", "prefix_unstable"})
 """Outcomes that nobody decides: they come from a signal, a person or another program."""
@@ -41,16 +44,19 @@ class Replayed(NamedTuple):
     events: int
     requests: int
     difference: Difference | None
+    divergence: Divergence | None = None
+    """Where a request does not extend the one before it, although no compaction came between them."""
 
     @property
     def same(self) -> bool:
-        """Whether every decision was the same."""
-        return self.difference is None
+        """Whether every decision was the same, and the cached prefix never moved by itself."""
+        return self.difference is None and self.divergence is None
 
 
 def replay(events: Iterable[Event], policies: Policies) -> Replayed:
     """Decide everything again, up to the first difference."""
     state: State | None = None
+    last: Request | None = None
     seen = requests = 0
     for event in events:
         seen += 1
@@ -59,19 +65,24 @@ def replay(events: Iterable[Event], policies: Policies) -> Replayed:
                 raise ValueError("a log starts with session_started")
             state = begin(event.body, event.at)
             continue
-        if (difference := _difference(state, event, policies)) is not None:
-            return Replayed(seen, requests, difference)
-        requests += isinstance(event.body, ModelRequested)
+        if (recorded := _recorded(event)) is not None:
+            effect = decide(state, policies, event.at)
+            if (decided := _decided(effect, event)) != recorded:
+                return Replayed(seen, requests, Difference(event.seq, state.asked + 1, recorded, decided))
+            if isinstance(effect, CallModel):
+                requests += 1
+                if last is not None and (moved := divergence(last, effect.request)) is not None:
+                    return Replayed(seen, requests, None, moved)
+                last = effect.request if effect.request.purpose == "turn" else last
+        if _moves_the_prefix(event):
+            last = None
         state = evolve(state, event)
     return Replayed(seen, requests, None)
 
 
-def _difference(state: State, event: Event, policies: Policies) -> Difference | None:
-    recorded = _recorded(event)
-    if recorded is None:
-        return None
-    decided = _decided(decide(state, policies, event.at), event)
-    return None if decided == recorded else Difference(event.seq, state.asked + 1, recorded, decided)
+def _moves_the_prefix(event: Event) -> bool:
+    body = event.body
+    return isinstance(body, Compacted) or (isinstance(body, SessionResumed) and body.prefix is not None)
 
 
 def _recorded(event: Event) -> str | None:

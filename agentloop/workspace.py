@@ -58,6 +58,7 @@ class Settings(Strict):
     price_table: str | None = None
     log_file: str | None = None
     """Where structured logging goes; standard error by default."""
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
 class Setting(NamedTuple):

@@ -53,6 +53,11 @@ def replay(session: str, as_json: bool, workspace: Path) -> None:
                     "difference": difference})  # fmt: skip
     elif found.same:
         click.echo(f"{session_id}: {found.events} events, {found.requests} requests, every decision and digest the same")
+    if (moved := found.divergence) is not None:
+        raise ReplayDiffers(
+            f"'{session_id}', request {found.requests}: {moved.kind} without a compaction, {moved.where} byte {moved.byte}\n"
+            f"before: …{moved.before}\nafter:  …{moved.after}"
+        )
     if (d := found.difference) is not None:
         raise ReplayDiffers(
             f"'{session_id}' differs at seq {d.seq} (turn {d.turn})\nrecorded: {d.recorded[:160]}\ndecided:  {d.decided[:160]}"

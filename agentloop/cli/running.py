@@ -15,7 +15,7 @@ from agentloop.adapters import telemetry
 from agentloop.api import Agent, Result
 from agentloop.cli import render
 from agentloop.cli.live import LiveLine
-from agentloop.cli.options import agent_of, sessions_of, setting_options, workspace_option
+from agentloop.cli.options import agent_of, here, sessions_of, setting_options, workspace_option
 from agentloop.core.state import State
 from agentloop.engine import Interrupted
 from agentloop.errors import EXIT_CODES, UsageError
@@ -48,7 +48,7 @@ def run(
     quiet: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Run one session of AGENT (a name in prompts/, or a prompt file) to its end."""
-    with _printer("json" if as_json else output_format, quiet) as printer:
+    with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
         ready = agent_of(workspace, agent, on_event=printer, **flags)
         result = ready.run(_readable(prompt), session_id=session_id)
         printer.result(ready, result)
@@ -75,7 +75,7 @@ def resume(
     assert isinstance(started, SessionStarted)
     if flags.get("provider") is None and started.played_by.startswith("script:"):
         flags["provider"] = "scripted"
-    with _printer("json" if as_json else output_format, quiet) as printer:
+    with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
         ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
         text = _readable(prompt) if prompt is not None else None
         result = ready.resume(session_id, text=text, accept_new_prefix=accept_new_prefix)
@@ -121,9 +121,10 @@ def _as_json(report: Report, result: Result) -> str:
 
 
 @contextlib.contextmanager
-def _printer(output_format: str, quiet: bool) -> Iterator[_Printer]:
+def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Printer]:
     """Standard output is for the result alone: what tools print, and their subprocesses, goes to standard error."""
-    telemetry.configure()
+    settings = here(workspace).settings
+    telemetry.configure(settings.log_level, workspace / settings.log_file if settings.log_file else None)
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -91,7 +91,8 @@ def divergence(before: Request, after: Request) -> Divergence | None:
         return first_difference("tools_changed", "tools", compact(before.prefix.tools), compact(after.prefix.tools))
     if before.prefix.system != after.prefix.system:
         return first_difference("system_changed", "system", before.prefix.system.encode(), after.prefix.system.encode())
-    old, new = _blocks(before), _blocks(after)
+    same = _same_messages(before, after)
+    old, new = _blocks(before, same), _blocks(after, same)
     for i, (where, block) in enumerate(old):
         if i >= len(new):
             return Divergence("messages_changed", where, 0, _shown(block, 0), "")
@@ -100,11 +101,17 @@ def divergence(before: Request, after: Request) -> Divergence | None:
     return None
 
 
-def _blocks(request: Request) -> list[tuple[str, bytes]]:
-    """The blocks of all messages in a row, each with its role: consecutive messages of one role are one turn."""
+def _same_messages(before: Request, after: Request) -> int:
+    """How many messages at the front are the same. Most are the very same object, so this costs next to nothing."""
+    pairs = enumerate(zip(before.messages, after.messages, strict=False))
+    return next((i for i, (a, b) in pairs if a is not b and a.wire != b.wire), min(len(before.messages), len(after.messages)))
+
+
+def _blocks(request: Request, first: int) -> list[tuple[str, bytes]]:
+    """The blocks of the messages from `first` on, each with its role: consecutive messages of one role are one turn."""
     return [
         (f"messages.{i}.content.{j}", message.role.encode() + b" " + compact(block))
-        for i, message in enumerate(request.messages)
+        for i, message in enumerate(request.messages[first:], first)
         for j, block in enumerate(message.content)
     ]
 

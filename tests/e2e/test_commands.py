@@ -173,3 +173,16 @@ def forge(log: Path, old: str, new: str) -> None:
         before = hashlib.blake2b(before + content, digest_size=8).digest()
         lines.append(content + b',"sum":"' + before.hex().encode() + b'"}')
     log.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def test_structured_logging_goes_to_a_file_without_prompts_or_results(folder: Path) -> None:
+    settings = folder / "agentloop.toml"
+    settings.write_text(settings.read_text() + '\nlog_file = "agentloop.log"\nlog_level = "info"\n')
+
+    ran = agentloop(folder, "run", "assistant", "-p", "A task that must not be logged.")
+
+    lines = [json.loads(line) for line in (folder / "agentloop.log").read_text().splitlines()]
+    assert {line["event"] for line in lines} >= {"model_replied", "tool_finished", "session_ended"}
+    assert "must not be logged" not in str(lines)
+    assert ran.err == ""
+    assert (folder / "agentloop.log").stat().st_mode & 0o077 == 0
