@@ -31,8 +31,9 @@ from agentloop.workspace import agent_file
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS: list[dict[str, Any]] = yaml.safe_load((REPOSITORY / "prompts/atlas.playbook.yaml").read_text(encoding="utf-8"))["steps"]
-EXACT = re.compile(r"\bW\d{7}\b|\bGP-\d{7}\b|\b\d+\.\d\d\b|\b\d\d:\d\d:\d\d\b")
-"""Values that nobody may make up: order numbers, tracking numbers, amounts, times."""
+EXACT = re.compile(r"\bW\d{7}\b|\bGP-\d{7}\b|\bP-\d{5}\b|\b\d+\.\d\d\b|\b\d\d:\d\d:\d\d\b")
+"""Values that nobody may make up: order numbers, tracking numbers, payments, amounts, times."""
+WRITES = ("save_draft", "add_task", "write_file")
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +186,13 @@ def test_every_call_of_the_playbook_names_a_tool_and_fits_its_schema() -> None:
             assert set(schema.get("required", [])) <= set(arguments) <= set(schema["properties"]), (name, arguments)
 
 
-def test_the_morning_has_the_length_and_the_size_that_a_compaction_needs(morning: list[Played]) -> None:
+def test_the_morning_has_the_length_and_the_size_that_two_compactions_need(morning: list[Played]) -> None:
     whole = sum(tokens.estimate(step.said + "".join(step.answers)) for step in morning)
     large = [a for step in morning for a in step.answers if tokens.estimate(a) > 1_000]
 
-    assert 34 <= len(morning) <= 40
-    assert len(large) >= 8
-    assert 60_000 < whole < 110_000
+    assert 52 <= len(morning) <= 56
+    assert len(large) >= 20
+    assert 120_000 < whole < 170_000
     assert [number for number, step in enumerate(STEPS) if "call" not in step] == [len(STEPS) - 1]
 
 
@@ -205,7 +206,7 @@ def test_two_calls_go_wrong_and_the_session_recovers(morning: list[Played]) -> N
 
 def test_the_session_says_no_number_that_it_was_not_shown(morning: list[Played]) -> None:
     for step in morning:
-        written = [str(v) for call in step.calls for v in call.input.values() if call.name in ("save_draft", "add_task")]
+        written = [str(v) for call in step.calls for v in call.input.values() if call.name in WRITES]
         values = set(EXACT.findall(" ".join([step.said, *written]).replace(",", "")))
         assert not [v for v in values if v not in step.known.replace(",", "")], step.said
 
@@ -220,6 +221,48 @@ def test_the_page_is_changed_where_it_was_wrong_and_nowhere_else(morning: list[P
 
     assert gone == Counter(["twelve", "Twelve", "moss,", "rust,", "Unopened", "boxes", "14"])
     assert new == Counter(["ten", "Ten", "Boxes", "30"])
+
+
+def written(morning: list[Played], path: str) -> str:
+    """What was written to a file last."""
+    texts = [c.input["text"] for s in morning for c in s.calls if c.name == "write_file" and c.input["path"] == path]
+    return str(texts[-1])
+
+
+def test_the_sheet_for_ines_lists_the_orders_and_the_parcels_that_wait_for_her(
+    morning: list[Played], files: dict[str, str]
+) -> None:
+    table = rows(files["orders.csv"])
+    pending = {(o["id"], o["total"]) for o in table if (o["status"], o["date"]) == ("pending", "2026-11-16")}
+    stuck = set(re.findall(r"gannet (GP-\d{7}) order=(W\d{7}) held", files["logs/shop.log"]))
+    payments = set(re.findall(r"order=(W\d{7}) gave up.*payment (P-\d{5})", files["logs/shop.log"]))
+
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in written(morning, "notes/for-ines.md").splitlines()]
+    first = [c for c in cells if len(c) == 6 and c[0].startswith("W")]
+    second = [c for c in cells if len(c) == 7 and c[0].startswith("W")]
+
+    assert {(c[0], c[3]) for c in first} == pending
+    assert {(c[0], c[4]) for c in first} == payments
+    assert {(c[4], c[0]) for c in second} == stuck
+    assert (len(first), len(second)) == (15, 20)
+
+
+def test_the_sheet_for_bram_lists_every_paid_order_but_the_one_that_is_cancelled(
+    morning: list[Played], files: dict[str, str]
+) -> None:
+    paid = {o["id"] for o in rows(files["orders.csv"]) if o["status"] == "paid"}
+
+    listed = re.findall(r"^\| (W\d{7})", written(morning, "notes/for-bram.md"), re.MULTILINE)
+
+    assert sorted(listed) == sorted(paid - {"W2379858"})
+
+
+def test_the_article_is_a_draft_of_some_four_hundred_words_that_names_no_customer(morning: list[Played]) -> None:
+    article = written(morning, "drafts/sunday-letter-ten-colours.md")
+
+    assert 380 < len(article.split()) < 450
+    assert not [name for name in ("Hanneke", "Vos", "Yara", "Oakes", "Dagny") if name in article]
+    assert "chalk, oat, straw, heather, plum, brick, petrol, slate, bark, ink" in article
 
 
 def test_the_briefing_counts_what_was_done(morning: list[Played]) -> None:
@@ -258,7 +301,7 @@ def test_a_new_workspace_has_an_agent_that_can_play_its_playbook(tmp_path: Path)
     calls = [Call(str(k), name, a) for k, call in enumerate(steps[0]["call"]) for name, a in call.items()]
     there, missing = toolbox.run(calls, lambda call: call.id)
 
-    assert agent.tools == tuple(registry.tools)
+    assert agent.tools is None  # every tool there is
     assert prefix.volatile(Prefix(model="claude-sonnet-5-5", system=agent.system, tools=registry.definitions), {}) == ()
     assert "words" in str(there.content)
     assert missing.is_error
