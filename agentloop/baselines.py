@@ -94,7 +94,8 @@ def trajectory(events: Iterable[Event], state: State) -> Trajectory:
                 pass
         before, state = state, evolve(state, event)
         if isinstance(event.body, ToolFinished) and not state.open_calls and not _only_recalls(before.turns[-1].reply):
-            pending += _parts("user", state.given, state.card, whole)
+            results = [b for b in state.given if b.get("type") == "tool_result"]
+            pending += _parts("user", results, state.card, whole)
     scale = Decimal(real) / Decimal(estimated) if estimated else Decimal(1)
     return Trajectory(state.card, prefix_tokens(state.prefix, state.card), tuple(steps), scale)
 

@@ -7,6 +7,7 @@ and what to do.
     │   ├── PromptError                  a prompt file that cannot be used
     │   ├── RegistryError                tools that clash, or that the API would refuse
     │   ├── UnknownModel
+    │   ├── ImportRefused                a recording that cannot be read
     │   └── UnknownSession               no such session, or an id that is not one
     ├── PrefixUnstable               5   volatile content in the prefix, or a prefix that moved
     ├── LogError                     1
@@ -44,6 +45,10 @@ class RegistryError(UsageError):
 
 class UnknownModel(UsageError):
     """No such model in the price table."""
+
+
+class ImportRefused(UsageError):
+    """A recording made elsewhere cannot be read."""
 
 
 class UnknownSession(UsageError):

@@ -1,6 +1,6 @@
 """Where the money went: by turn, by kind of token, by cause. The log alone is enough to compute it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ from agentloop.types.events import (
     ToolFinished,
 )
 from agentloop.types.request import Purpose
-from agentloop.types.usage import TTL_SECONDS, Usage
+from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
 
@@ -89,7 +89,7 @@ def report(events: Sequence[Event], log: str = "", with_baselines: bool = True) 
     state, costs_seen = _followed(start, events[1:])
     finished = [e.body for e in events if isinstance(e.body, ToolFinished)]
     trimmed = [f for f in finished if f.raw is not None]
-    total = costs.total(costs.bill(c.usage, state.card) for c in costs_seen)
+    total = costs.total(_bills(events, state.card))
     return Report(
         session_id=state.session_id,
         agent=state.agent,
@@ -142,6 +142,18 @@ def _followed(state: State, events: Iterable[Event]) -> tuple[State, list[Attemp
                 pass
         state = evolve(state, event)
     return state, attempts
+
+
+def _bills(events: Iterable[Event], card: ModelCard) -> Iterator[Bill]:
+    """The bill of each attempt, at the prices of the model that answered."""
+    for event in events:
+        match event.body:
+            case ModelReplied(reply=reply):
+                yield costs.bill(reply.usage, reply.priced_by or card)
+            case ModelFailed(failure=failure) if failure.usage is not None:
+                yield costs.bill(failure.usage, card)
+            case _:
+                pass
 
 
 def _attempt(state: State, replied: ModelReplied, cause: Cause, cut: Compacted | None) -> AttemptCost:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from agentloop.adapters.blob_dir import BlobDir
 from agentloop.adapters.jsonl_log import LOG, Dropped, Fsync, JsonlLog
@@ -17,6 +17,7 @@ from agentloop.types.events import Event, SessionStarted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _TAIL_BYTES = 64 * 1024
+_MOST_TAIL_BYTES = 32 * 1024 * 1024
 _HEAD_BYTES = 4 * 1024 * 1024
 
 
@@ -45,7 +46,7 @@ class Sessions:
 
     def new_id(self, agent: str, now: datetime) -> str:
         """An id that no session has: agent, time, and four characters in case two start in one second."""
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", agent).strip("-.") or "session"
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", agent).strip("-_") or "session"
         return f"{name[:60]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
     def path(self, session_id: str) -> Path:
@@ -108,19 +109,35 @@ def _summary(session_id: str, path: Path) -> Summary:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = _record(file.readline(_HEAD_BYTES))
-        file.seek(max(0, size - _TAIL_BYTES))
-        last = next((r for r in map(_record, reversed(file.read().split(b"\n"))) if r), {})
-    first, body = head.get("body", {}), last.get("body", {})
+        last = _last_record(file, size)
+    first, body, seq = _object(head, "body"), _object(last, "body"), last.get("seq")
     outcome = body.get("outcome", "unfinished") if body.get("type") == "session_ended" else "unfinished"
     return Summary(
         session_id=session_id,
         agent=str(first.get("agent", "?")),
-        model=str(first.get("prefix", {}).get("model", "?")),
+        model=str(_object(first, "prefix").get("model", "?")),
         started_at=str(head.get("at", "?")),
-        events=int(last.get("seq", -1)) + 1,
+        events=seq + 1 if isinstance(seq, int) else 0,
         outcome=str(outcome),
         bytes=size,
     )
+
+
+def _last_record(file: BinaryIO, size: int) -> dict[str, Any]:
+    """The last whole line, looked for from the end, in parts that grow."""
+    tail = _TAIL_BYTES
+    while True:
+        file.seek(max(0, size - tail))
+        if record := next((r for r in map(_record, reversed(file.read().split(b"\n"))) if r), None):
+            return record
+        if tail >= min(size, _MOST_TAIL_BYTES):
+            return {}
+        tail *= 8
+
+
+def _object(record: dict[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _record(line: bytes) -> dict[str, Any]:

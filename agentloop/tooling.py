@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol, cast, overload
 
 from agentloop.errors import RegistryError
@@ -79,9 +80,14 @@ class Tool:
     @property
     def place(self) -> str:
         """Where the tool is defined: file and line."""
-        function = self.function or getattr(self.ready, "func", None)
-        code = getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
+        code = self.code
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(self.ready or self.function)
+
+    @property
+    def code(self) -> CodeType | None:
+        """The compiled function, where there is one."""
+        function = self.function or getattr(self.ready, "func", None)
+        return getattr(inspect.unwrap(function), "__code__", None) if function is not None else None
 
 
 @overload
@@ -219,8 +225,9 @@ def _check(tool: Tool, data: Json) -> None:
     if tool.effect not in ("read", "idempotent", "once"):
         raise RegistryError(f"{where}: effect '{tool.effect}' is none of read, idempotent, once")
     schema = data.get("input_schema")
-    if isinstance(schema, dict) and schema.get("type") != "object":
-        raise RegistryError(f"{where}: input_schema must be of type object, found {schema.get('type')!r}")
+    kind = schema.get("type") if isinstance(schema, dict) else type(schema).__name__
+    if "input_schema" in data and kind != "object":
+        raise RegistryError(f"{where}: input_schema must be of type object, found {kind!r}")
     if tool.ready is None and not data.get("description"):
         raise RegistryError(f"{where}: no description; write a docstring that says when to use it")
     if len(str(data.get("description", ""))) > MAX_DESCRIPTION_CHARS:

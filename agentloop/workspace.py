@@ -147,7 +147,10 @@ def _from_toml(path: Path, *, whole: bool) -> dict[str, Any]:
         raise ConfigError(f"{path}: {e}") from e
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} cannot be read: {e}") from e
-    found = data if whole else data.get("tool", {}).get("agentloop", {})
+    tool = data.get("tool", {})
+    found = data if whole else tool.get("agentloop", {}) if isinstance(tool, dict) else tool
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: [tool.agentloop] must be a table of settings, found {found!r}")
     for key in found:
         _known(key, _at(path, key))
     return dict(found)
@@ -181,9 +184,11 @@ def _validated(values: dict[str, Any], origin: str) -> Settings:
 
 
 def _at(path: Path, key: str) -> str:
-    """File and line of a key."""
+    """File and line of a key; in a file that others use too, below the head of our table."""
+    ours = path.name != "pyproject.toml"
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if re.match(rf"\s*\"?{re.escape(key)}\"?\s*[=:]", line):
+        ours = ours or line.strip() == "[tool.agentloop]"
+        if ours and re.match(rf"\s*\"?{re.escape(key)}\"?\s*[=:]", line):
             return f"{path}, line {number}"
     return str(path)
 

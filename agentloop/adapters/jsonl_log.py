@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from agentloop.errors import LogDamaged, LogError, LogVersion, LogWriteFailed, SessionHeld
 from agentloop.types.base import compact
-from agentloop.types.events import SCHEMA_VERSION, Body, Event, body_data
+from agentloop.types.events import SCHEMA_VERSION, Body, Event, SessionStarted, body_data
 
 LOG = "log.jsonl"
 LOCK = "lock"
@@ -99,6 +99,8 @@ class JsonlLog:
             event = Event.model_validate_json(content + b"}")
         except ValidationError as e:
             raise self._unreadable(content, number) from e
+        if isinstance(event.body, SessionStarted) and event.body.schema_version > SCHEMA_VERSION:
+            raise self._newer(event.body.schema_version)
         if event.seq != number - 1:
             raise self._damaged(number, f"it has seq {event.seq}, expected {number - 1}")
         return _Line(event, digest, end)
@@ -111,8 +113,11 @@ class JsonlLog:
         except (ValueError, KeyError, AttributeError):
             return self._damaged(number, "it is not an event")
         if version > SCHEMA_VERSION:
-            return LogVersion(f"{self.path} has schema version {version}, this agentloop reads {SCHEMA_VERSION}: upgrade it")
+            return self._newer(version)
         return LogVersion(f"{self.path}, line {number}: this agentloop cannot read a '{kind}' event: upgrade it")
+
+    def _newer(self, version: int) -> LogVersion:
+        return LogVersion(f"{self.path} has schema version {version}, this agentloop reads {SCHEMA_VERSION}: upgrade it")
 
     def _damaged(self, number: int, why: str) -> LogDamaged:
         return LogDamaged(
@@ -124,7 +129,8 @@ class JsonlLog:
     def __enter__(self) -> Self:
         """Take the lock and get ready to append. Raises SessionHeld, LogDamaged, LogWriteFailed."""
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.folder.parent, self.folder):  # mkdir gives its mode to the last folder only
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
             self._open()
         except OSError as e:

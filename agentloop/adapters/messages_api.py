@@ -74,7 +74,10 @@ _BY_TYPE: dict[str, _Kind] = {
     "timeout_error": _Kind("unavailable", True),
     "conflict_error": _Kind("unavailable", True),
 }
+_NEVER_AGAIN = frozenset({"spend_limit", "request_too_large", "prompt_too_long"})
+"""What the same body can never bring, whatever the server says about retrying."""
 _BY_STATUS: dict[int, str] = {
+    400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
@@ -82,6 +85,7 @@ _BY_STATUS: dict[int, str] = {
     408: "timeout_error",
     409: "conflict_error",
     413: "request_too_large",
+    422: "invalid_request_error",
     429: "rate_limit_error",
 }
 
@@ -104,8 +108,9 @@ class MessagesApi:
         self._patience = patience or Patience()
         self._card_of = card_of
         self._sleep = sleep
+        self._key = _checked(api_key)
         self._client = Anthropic(
-            api_key=_checked(api_key),
+            api_key=self._key,
             base_url=base_url,
             http_client=http_client,
             max_retries=0,
@@ -124,7 +129,9 @@ class MessagesApi:
                 attempts.set_exception((type(failed), failed, failed.__traceback__))
                 attempts.upcoming_sleep = self._wait(attempts, failed)
                 again = failed.retry and not enough(attempts) and not self._waited_too_long(attempts)
-                told = {"attempt": attempts.attempt_number, "retry_in_s": attempts.upcoming_sleep if again else None}
+                wait = attempts.upcoming_sleep if again else None
+                message = failed.failure.message.replace(self._key, "[redacted]")[:MESSAGE_CHARS]
+                told = {"attempt": attempts.attempt_number, "retry_in_s": wait, "message": message}
                 yield failed.failure.model_copy(update=told)
             if not again:
                 return
@@ -162,13 +169,11 @@ class MessagesApi:
 
     def _read(self, response: httpx2.Response, streamed: StreamedReply, body_bytes: int) -> Reply:
         """The stream's events, put together. Raises StreamBroken, _Failed."""
-        deadline = time.monotonic() + self._patience.attempt_s
+        response.stream = _Timed(response.stream, self._patience.attempt_s)
         request_id = response.headers.get("request-id")
         with closing(response):
             _expect_stream(response)
             for event in Stream.raw_events(response):
-                if time.monotonic() > deadline:
-                    raise StreamBroken(f"the reply was not whole after {self._patience.attempt_s:g} seconds")
                 if event.event == "error":
                     raise _in_stream(_json(event.data), streamed, request_id)
                 if event.event != "ping" and event.data:
@@ -191,18 +196,36 @@ class MessagesApi:
         failure = Failure(
             kind=kind.kind,
             error_type=e.type or _BY_STATUS.get(e.status_code, f"http_{e.status_code}"),
-            message=_message(e.body, str(e)),
+            message=_named(kind.kind, _message(e.body, str(e))),
             status=e.status_code,
             request_id=e.request_id,
             possibly_billed=e.status_code in (408, 504),
         )
         told = headers.get("x-should-retry")
-        retry = kind.retry if told is None else told == "true"
+        retry = kind.retry if told is None else told == "true" and kind.kind not in _NEVER_AGAIN
         after = _seconds(headers)
         if after is not None and after > self._patience.longest_wait_s:
-            asks = f"{failure.message}; the server asks for {after:g} seconds of waiting"
+            asks = f"the server asks for {after:g} seconds of waiting: {failure.message}"
             return _Failed(failure.model_copy(update={"message": asks}), retry=False)
         return _Failed(failure, retry, after)
+
+
+class _Timed(httpx2.SyncByteStream):
+    """The bytes of a response, until its time is over: a stream may drip for ever and never bring an event."""
+
+    def __init__(self, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream, limit_s: float) -> None:
+        assert isinstance(stream, httpx2.SyncByteStream)
+        self._stream, self._limit_s = stream, limit_s
+        self._deadline = time.monotonic() + limit_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        for data in self._stream:
+            if time.monotonic() > self._deadline:
+                raise StreamBroken(f"the reply was not whole after {self._limit_s:g} seconds")
+            yield data
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _check_sdk(version: str) -> None:
@@ -254,12 +277,13 @@ def _in_stream(data: Any, streamed: StreamedReply, request_id: str | None) -> _F
     code = details.get("error_code") if isinstance(details, dict) else None
     message = _message(data, "error event in the stream")
     kind = _classified(error_type, code, message)
-    failure = Failure(kind=kind.kind, error_type=error_type, message=message, status=200, request_id=request_id)
+    named = _named(kind.kind, message)
+    failure = Failure(kind=kind.kind, error_type=error_type, message=named, status=200, request_id=request_id)
     return _Failed(_seen(failure, streamed), kind.retry)
 
 
 def _broken(kind: FailureKind, error_type: str, message: str, streamed: StreamedReply, reached: bool = True) -> _Failed:
-    failure = Failure(kind=kind, error_type=error_type, message=message[:MESSAGE_CHARS], possibly_billed=reached)
+    failure = Failure(kind=kind, error_type=error_type, message=message, possibly_billed=reached)
     return _Failed(_seen(failure, streamed), retry=True)
 
 
@@ -273,10 +297,15 @@ def _seen(failure: Failure, streamed: StreamedReply) -> Failure:
     return failure.model_copy(update={"usage": usage, "possibly_billed": True}) if usage is not None else failure
 
 
+def _named(kind: FailureKind, message: str) -> str:
+    """The message, with the setting that is to blame."""
+    return f"the key in ANTHROPIC_API_KEY was refused: {message}" if kind == "unauthorized" else message
+
+
 def _message(body: object, otherwise: str) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     said = error.get("message") if isinstance(error, dict) else None
-    return str(said or otherwise)[:MESSAGE_CHARS]
+    return str(said or otherwise)
 
 
 def _seconds(headers: httpx2.Headers) -> float | None:

@@ -38,7 +38,7 @@ def models(path: Path = PACKAGED) -> dict[str, Model]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
         rows = {name: _model(name, data["as_of"], entry) for name, entry in data["models"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ConfigError(f"price table {path} cannot be read ({type(e).__name__}); see docs/prices.md for its shape") from e
     return rows | {alias: row for row in rows.values() for alias in row.traits.aliases}
 

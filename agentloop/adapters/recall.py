@@ -44,7 +44,7 @@ def part(text: str, search: str | None, first_line: int | None, last_line: int |
         size += len(line) + 1
         if len(shown) == MAX_LINES or (size > MAX_CHARS and shown):
             break
-        shown.append(line[:MAX_CHARS])
+        shown.append(line if len(line) <= MAX_CHARS else f"{line[:MAX_CHARS]}[… {len(line) - MAX_CHARS} characters]")
     if not shown:
         return f"[no line of {len(lines)} matches]"
     left = len(wanted) - len(shown)

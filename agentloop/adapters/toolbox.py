@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from pathlib import Path
@@ -27,7 +28,14 @@ MAX_ERROR_CHARS = 2_000
 EMPTY = "(the tool returned nothing)"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_BLOCK_TYPES = frozenset({"text", "image", "document", "search_result", "tool_reference"})
+_BLOCKS: dict[str, tuple[str, type]] = {
+    "text": ("text", str),
+    "image": ("source", dict),
+    "document": ("source", dict),
+    "search_result": ("content", list),
+    "tool_reference": ("tool_name", str),
+}
+"""Content blocks by type, and the field without which a record only looks like one."""
 
 
 class Toolbox:
@@ -72,10 +80,14 @@ class Toolbox:
             limit = running.tool.timeout_s
             return Answer(f"no answer within {limit:g} seconds; the call was given up", "timeout", running.took())
         if running.error is not None:
-            said, outcome = _said(running.error)
+            said, outcome = _said(running.error, running.tool)
             return Answer(self._redact(said), outcome, running.took())
-        content = running.content
-        return Answer(self._redact(content) if isinstance(content, str) else content, "ok", running.took())
+        return Answer(self._redacted(running.content), "ok", running.took())
+
+    def _redacted(self, content: str | list[Block]) -> str | list[Block]:
+        if isinstance(content, str):
+            return self._redact(content)
+        return [{**b, "text": self._redact(b["text"])} if b["type"] == "text" else b for b in content]
 
 
 class _Running:
@@ -125,12 +137,18 @@ def as_content(value: Any) -> str | list[Block]:
             return _text(value)
         case bytes() | bytearray():
             return _text(bytes(value).decode("utf-8", "replace"))
-        case list() if value and all(isinstance(b, dict) and b.get("type") in _BLOCK_TYPES for b in value):
-            return [plain_json(b) for b in value]
+        case list() if value and all(map(_is_block, value)):
+            return [plain_json({**b, "text": _text(b["text"])} if b["type"] == "text" else b) for b in value]
         case Iterator():
             return _text(_first(value))
         case _:
             return _text(to_json(_ordered(value), inf_nan_mode="constants").decode())
+
+
+def _is_block(value: Any) -> bool:
+    kind = value.get("type") if isinstance(value, dict) else None
+    needed = _BLOCKS.get(kind) if isinstance(kind, str) else None
+    return needed is not None and isinstance(value.get(needed[0]), needed[1])
 
 
 def _text(value: str) -> str:
@@ -167,13 +185,25 @@ def _ordered(value: Any) -> Any:
             return value
 
 
-def _said(error: BaseException) -> tuple[str, ToolOutcome]:
+def _said(error: BaseException, tool: Tool) -> tuple[str, ToolOutcome]:
     """An exception in words for the model, and whether the call itself was wrong."""
     cause = error.__cause__
-    if isinstance(error, ValueError) and isinstance(cause, ValidationError):
+    if isinstance(error, ValueError) and isinstance(cause, ValidationError) and not _ran(cause, tool):
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in cause.errors(include_url=False))
         return _shortened(f"not run, the input does not fit: {wrong}"), "invalid"
-    return _shortened(f"{type(error).__name__}: {error}"), "error"
+    return _shortened(_printed(error)), "error"
+
+
+def _ran(error: BaseException, tool: Tool) -> bool:
+    """Whether the tool's own code was running when this was raised: then its input had passed."""
+    return any(frame.f_code is tool.code for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _printed(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  an exception of a tool may do anything when it is printed
+        return f"{type(error).__name__}, which cannot be printed"
 
 
 def _shortened(text: str) -> str:

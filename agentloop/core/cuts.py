@@ -23,10 +23,13 @@ class Removed(NamedTuple):
 def latest_cut(state: State, keep_pairs: int) -> int | None:
     """The first turn that is kept when `keep_pairs` pairs stay; None where nothing could be removed.
 
-    The newest pair is the last reply and what is given now.
+    The newest pair is the last reply and what is given now. A reply that goes on after a pause was given nothing, and
+    stays with the reply that it goes on from.
     """
-    cut = state.keep_from + len(state.turns) - keep_pairs
-    return cut if keep_pairs > 0 and cut > state.keep_from else None
+    gone = len(state.turns) - keep_pairs if keep_pairs > 0 else 0
+    while gone > 0 and not state.turns[gone].given:
+        gone -= 1
+    return state.keep_from + gone if gone > 0 else None
 
 
 def removed(state: State, keep_from: int) -> tuple[Removed, ...]:

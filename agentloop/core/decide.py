@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
-from agentloop.core import cuts, view
+from agentloop.core import cuts, tokens, view
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Block, Call, Message
@@ -180,18 +180,32 @@ def _max_tokens(state: State, policies: Policies) -> int:
 
 
 def _cut(state: State, policies: Policies, decision: Decision) -> Effect:
-    """Compact; or first ask the model for the state, at the end of the very request that is already cached."""
+    """Compact; or first ask the model for the state, at the end of the very request that is already cached. What the model
+    wrote counts only where it is shorter than what it stands for, or than what the engine would write."""
     keep_from = decision.keep_from
     assert keep_from is not None
     ledger, drop = policies.ledger, state.card.checks_thinking_prefix
+    segment = ledger.segment(state, keep_from)
     if state.summary:
-        segment = ledger.from_summary(state, keep_from, state.summary)
-        return Compact(keep_from, segment, "model", decision, drop)
+        told = ledger.from_summary(state, keep_from, state.summary)
+        if _shrinks(state, keep_from, told) or len(told) < len(segment):
+            return Compact(keep_from, told, "model", decision, drop)
     if state.summary is None and (question := ledger.question(state, keep_from)) is not None:
-        request = _request(state, policies)
-        asked = (*request.messages, blocks.user(blocks.text(question)))
-        return CallModel(replace(request, messages=asked, purpose="summary"), Decision(rent_usd=state.rent_usd))
-    return Compact(keep_from, ledger.segment(state, keep_from), "engine", decision, drop)
+        return CallModel(_question(state, policies, question), Decision(rent_usd=state.rent_usd))
+    return Compact(keep_from, segment, "engine", decision, drop)
+
+
+def _question(state: State, policies: Policies, question: str) -> Request:
+    """The next request, with a question behind it that the budget has to pay for too."""
+    request = _request(state, policies)
+    longer = replace(state, given_tokens=state.given_tokens + tokens.estimate(question, state.card.tokenizer))
+    asked = (*request.messages, blocks.user(blocks.text(question)))
+    return replace(request, messages=asked, max_tokens=_max_tokens(longer, policies), purpose="summary")
+
+
+def _shrinks(state: State, keep_from: int, segment: str) -> bool:
+    """Whether a segment is shorter than the turns that it would stand for."""
+    return tokens.estimate(segment, state.card.tokenizer) < cuts.removed_tokens(state, keep_from)
 
 
 def _answer_to_trouble(state: State, policies: Policies) -> Effect | None:
@@ -248,11 +262,11 @@ def _shrink(state: State, policies: Policies, why: str) -> Effect:
     """One compaction down to the last pairs; where there is nothing left to remove, a stop that gives the sizes."""
     keep = policies.compaction.keep_pairs
     keep_from = cuts.latest_cut(state, keep) if keep is not None else None
-    if keep_from is None:
+    segment = policies.ledger.segment(state, keep_from) if keep_from is not None else ""
+    if keep_from is None or not _shrinks(state, keep_from, segment):
         sizes = f"prefix {state.prefix_tokens:,}, task {state.opening_tokens:,}, state {state.state_tokens:,}"
         kept = f"turns {state.turns_tokens + (state.given_tokens if state.turns else 0):,} tokens"
         return Finish("failed", f"{why}; nothing is left to compact ({sizes}, {kept})")
-    segment = policies.ledger.segment(state, keep_from)
     return Compact(keep_from, segment, "engine", Decision(keep_from=keep_from, reason=why), state.card.checks_thinking_prefix)
 
 

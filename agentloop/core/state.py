@@ -290,8 +290,11 @@ def _replied(state: State, replied: ModelReplied) -> State:
     if trouble is not None and trouble.kind != "paused":
         kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
         return changed(state, sent=kept)
-    size = tokens.blocks_tokens(reply.content, state.card.tokenizer)
-    turn = Turn(state.given, state.given_tokens, reply.content, size, reply.message_id)
+    content = blocks.without_blanks(reply.content)
+    size = tokens.blocks_tokens(content, state.card.tokenizer)
+    turn = Turn(state.given, state.given_tokens, content, size, reply.message_id)
+    if not state.turns:
+        state = changed(state, task=turn.given, task_tokens=turn.given_tokens)
     return changed(
         state,
         turns=(*state.turns, turn),
@@ -299,7 +302,7 @@ def _replied(state: State, replied: ModelReplied) -> State:
         call_ids=state.call_ids | {c.id for c in blocks.calls(reply.content)},
         given=(),
         given_tokens=0,
-        open_calls=blocks.calls(reply.content) if reply.stop_reason == "tool_use" else (),
+        open_calls=() if trouble is not None else blocks.calls(reply.content),
         results=(),
         started=frozenset(),
         sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
@@ -319,10 +322,8 @@ def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
         return Trouble(kind, before.times + 1 if before is not None and before.kind == kind else 1, detail)
 
     match reply.stop_reason:
-        case "tool_use" if _ids_clash(state, calls):
+        case "end_turn" | "stop_sequence" | "tool_use" if _ids_clash(state, calls):
             return trouble("duplicate_ids", "two tool calls with one id")
-        case "tool_use" if calls:
-            return None
         case "end_turn" | "stop_sequence" | "tool_use":
             return None if blocks.says_something(reply.content) else trouble("empty")
         case "max_tokens":

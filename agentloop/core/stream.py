@@ -11,7 +11,6 @@ from agentloop.types.base import Json, compact, parsed, plain_json
 from agentloop.types.request import Reply
 from agentloop.types.usage import Usage
 
-
 _NEEDED = {"text": ("text",), "tool_use": ("id", "name", "input")}
 """What the rest of the engine relies on."""
 

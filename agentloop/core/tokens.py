@@ -83,7 +83,7 @@ def block_tokens(block: Block, family: str) -> int:
         case "image" | "document":
             return _IMAGE_TOKENS
         case _:
-            return json_tokens(block, family)
+            return json_tokens(_unmarked(block), family)
 
 
 def _content_tokens(content: str | list[Block], family: str) -> int:
@@ -97,4 +97,9 @@ def blocks_tokens(blocks: Iterable[Block], family: str) -> int:
 
 def tool_tokens(definition: Json, family: str) -> int:
     """Tokens of one tool definition."""
-    return json_tokens({k: v for k, v in definition.items() if k != "cache_control"}, family)
+    return json_tokens(_unmarked(definition), family)
+
+
+def _unmarked(value: Json) -> Json:
+    """Without its cache mark, which costs nothing."""
+    return {k: v for k, v in value.items() if k != "cache_control"}

@@ -1,6 +1,6 @@
 """One session, carried on from wherever its log ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, assert_never
@@ -11,6 +11,7 @@ from agentloop.core.state import State, evolve, fold
 from agentloop.engine import recovery, tools
 from agentloop.ports import Blobs, Clock, Log, ModelClient, ToolRunner
 from agentloop.types import blocks
+from agentloop.types.blocks import Blocks
 from agentloop.types.events import (
     Body,
     Compacted,
@@ -24,6 +25,7 @@ from agentloop.types.events import (
 from agentloop.types.request import Failure
 
 Observer = Callable[[Event, State], None]
+Inbox = Callable[[State], Sequence[Blocks]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Shell:
     clock: Clock
     observe: Observer = lambda event, state: None
     """Told of each event after it is durable."""
+    inbox: Inbox = lambda state: ()
+    """What the user has said since: asked before each decision, given to the model with what it is given anyway."""
 
 
 class Happened(NamedTuple):
@@ -64,6 +68,8 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
             state = write(shell.clock.now(), body)
         while state.outcome is None:
             now = shell.clock.now()
+            for said in shell.inbox(state):
+                state = write(now, InputGiven(content=said))
             for at, body in perform(decide(state, policies, now), state, policies, shell, now):
                 state = write(at, body)
     except KeyboardInterrupt as e:

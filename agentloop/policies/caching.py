@@ -38,8 +38,10 @@ class FourMarks(Settings):
     def breakpoints(self, state: State, messages: Sequence[Message]) -> tuple[Breakpoint, ...]:
         """The breakpoints of a request that carries these messages, first to last."""
         static = _mark(SYSTEM, 0, self.static_ttl) if state.prefix.system or state.prefix.tools else None
+        # in a view of one message, the last request ended inside of what the state's mark covers
+        behind_state = len(messages) > 1 or self.state_ttl == "off"
         marks = (
-            _previous_end(state, messages, self.tail_ttl),
+            _previous_end(state, messages, self.tail_ttl if behind_state else self.state_ttl),
             _last(messages, len(messages) - 1, self.tail_ttl),
             _last(messages, 0, self.state_ttl),
             static,

@@ -19,6 +19,7 @@ from agentloop.types.events import Decision
 from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
 
 MILLION = Decimal(1_000_000)
+NOT_SHORTER = "the state would be longer than what it stands for"
 
 
 class Never(Settings):
@@ -59,7 +60,12 @@ class KeepPairs(Settings):
         """A cut when more than `at_most` pairs stand."""
         if len(state.turns) <= self.at_most:
             return Decision()
-        return Decision(keep_from=cuts.latest_cut(state, self.keep_pairs), reason=f"more than {self.at_most} pairs")
+        keep_from = cuts.latest_cut(state, self.keep_pairs)
+        if keep_from is None:
+            return Decision()
+        if _segment_tokens(state, ledger, keep_from) >= cuts.removed_tokens(state, keep_from):
+            return Decision(reason=NOT_SHORTER)
+        return Decision(keep_from=keep_from, reason=f"more than {self.at_most} pairs")
 
 
 class Rent(Settings):
@@ -82,10 +88,10 @@ class Rent(Settings):
         if keep_from is None or state.sent is None:
             return Decision(rent_usd=state.rent_usd)
         p = costs.prices_for(state.card, state.prompt_tokens)
-        segment = estimate(ledger.segment(state, keep_from), state.card.tokenizer)
+        segment = _segment_tokens(state, ledger, keep_from)
         gain = cuts.removed_tokens(state, keep_from) - segment
         if gain <= 0:
-            return Decision(rent_usd=state.rent_usd, reason="the state would be longer than what it stands for")
+            return Decision(rent_usd=state.rent_usd, reason=NOT_SHORTER)
         warm = self._warm(state, now)
         price = self._price(state, p, segment, gain, warm)
         saves = gain * p.cache_read / MILLION
@@ -124,6 +130,10 @@ class Rent(Settings):
         if state.rent_usd >= price:
             return f"rent {state.rent_usd:.4f} ≥ price {price:.4f} USD; saves {saves:.4f} a turn"
         return None
+
+
+def _segment_tokens(state: State, ledger: LedgerPolicy, keep_from: int) -> int:
+    return estimate(ledger.segment(state, keep_from), state.card.tokenizer)
 
 
 def _write(p: Prices, ttl: Ttl) -> Decimal:

@@ -84,6 +84,11 @@ def says_something(content: Blocks) -> bool:
     return any(b.get("type") != "text" or str(b.get("text", "")).strip() for b in without_thinking(content))
 
 
+def without_blanks(content: Blocks) -> Blocks:
+    """The blocks of a reply that can be sent back: the API refuses text blocks that hold nothing but white space."""
+    return tuple(b for b in content if b.get("type") != "text" or str(b.get("text", "")).strip())
+
+
 def text_of(content: Iterable[Block]) -> str:
     """The text blocks of a message, joined by line ends."""
     return "\n".join(str(b["text"]) for b in content if b.get("type") == "text")

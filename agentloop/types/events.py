@@ -100,9 +100,11 @@ class SessionStarted(Frozen):
     policies: Json = Field(default_factory=dict)
     limits: Limits = Limits()
     played_by: str = "api"
-    """Who answers as the model: `api`, or the name of a script."""
+    """Who answers as the model: `api`, `script:NAME` or `recording:NAME`."""
     agentloop: str = ""
     """The version that wrote the log."""
+    left_out: tuple[str, ...] = ()
+    """Of an imported session: what its source holds and this log does not."""
 
 
 class InputGiven(Frozen):

@@ -1,0 +1,358 @@
+import json
+from itertools import pairwise
+
+import pytest
+
+from agentloop.core import cache, wire
+from agentloop.core.cache import Account, Entry, Mark, Part, parts_of
+from agentloop.testing import card
+from agentloop.types.base import Json
+from agentloop.types.blocks import text, tool_result, tool_use, user
+from agentloop.types.request import Breakpoint, Prefix, Request
+from agentloop.types.usage import ModelCard, Ttl
+from tests.unit.lines import used, words
+
+Entries = dict[bytes, Entry]
+
+
+def part(name: str, tokens: int = 1_000, run: str = "") -> Part:
+    return Part(name.encode(), tokens, run)
+
+
+def ask(
+    parts: list[Part],
+    marks: list[tuple[int, Ttl]],
+    entries: Entries,
+    at: float = 0.0,
+    ready_at: float | None = None,
+    model: ModelCard | None = None,
+    scope: bytes = b"",
+) -> Account:
+    """One request; what it leaves in the cache is put into `entries`."""
+    asked = cache.prompt(parts, [Mark(*m) for m in marks], model or card(), scope)
+    account = cache.account(asked, entries, at, at if ready_at is None else ready_at)
+    entries |= account.changes
+    return account
+
+
+def figures(account: Account) -> tuple[int, int, int, int]:
+    """Read, written for 5 minutes, written for an hour, fresh."""
+    return account.read, account.written_5m, account.written_1h, account.fresh
+
+
+def test_a_first_request_writes_up_to_its_mark_and_pays_the_rest_in_full() -> None:
+    assert figures(ask([part("a"), part("b"), part("c")], [(1, "5m")], {})) == (0, 2_000, 0, 1_000)
+
+
+def test_a_request_that_extends_the_one_before_it_reads_what_that_wrote() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(1, "5m")], entries)
+
+    assert figures(ask([part("a"), part("b"), part("c")], [(2, "5m")], entries, at=10)) == (2_000, 1_000, 0, 0)
+
+
+def test_a_request_without_marks_reads_nothing() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries)
+
+    assert figures(ask([part("a"), part("b")], [], entries, at=1)) == (0, 0, 0, 2_000)
+
+
+def test_what_was_written_is_found_when_its_block_has_no_mark_any_more() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(0, "5m"), (1, "5m")], entries)
+
+    assert ask([part("a"), part("x")], [(1, "5m")], entries, at=1).read == 1_000
+
+
+def test_only_what_stands_at_a_mark_can_be_read() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b"), part("c")], [(2, "5m")], entries)
+
+    assert ask([part("a"), part("b"), part("x")], [(2, "5m")], entries, at=1).read == 0
+
+
+def test_a_changed_part_costs_everything_behind_it() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b"), part("c")], [(0, "5m"), (2, "5m")], entries)
+
+    assert figures(ask([part("a"), part("B"), part("c")], [(0, "5m"), (2, "5m")], entries, at=1)) == (1_000, 2_000, 0, 0)
+
+
+BLOCKS = [part(str(n)) for n in range(35)]
+"""The worked example of the documentation: a request wrote at block 15, the next one has 35 blocks."""
+
+
+def test_twenty_positions_back_from_block_35_an_entry_at_block_15_is_missed() -> None:
+    entries: Entries = {}
+    ask(BLOCKS[:15], [(14, "5m")], entries)
+
+    assert figures(ask(BLOCKS, [(34, "5m")], entries, at=1)) == (0, 35_000, 0, 0)
+
+
+def test_a_second_mark_at_block_15_finds_the_entry() -> None:
+    entries: Entries = {}
+    ask(BLOCKS[:15], [(14, "5m")], entries)
+
+    assert figures(ask(BLOCKS, [(14, "5m"), (34, "5m")], entries, at=1)) == (15_000, 20_000, 0, 0)
+
+
+@pytest.mark.parametrize(("written_at", "found"), [(16, True), (15, False)])
+def test_the_marked_block_counts_as_the_first_of_the_twenty(written_at: int, found: bool) -> None:
+    entries: Entries = {}
+    ask(BLOCKS[:written_at], [(written_at - 1, "5m")], entries)  # of 35, positions 35 to 16 are looked at
+
+    assert (ask(BLOCKS, [(34, "5m")], entries, at=1).read > 0) is found
+
+
+@pytest.mark.parametrize("run", ["tool_use", "tool_result"])
+def test_a_run_of_calls_or_of_results_is_one_position(run: str) -> None:
+    entries: Entries = {}
+    start, many = [part("a")], [part(f"r{n}", 10, run) for n in range(60)]
+    ask(start, [(0, "5m")], entries)
+
+    account = ask([*start, *many, part("z")], [(61, "5m")], entries, at=1)
+
+    assert account.read == 1_000
+
+
+def test_calls_and_their_results_are_two_positions() -> None:
+    entries: Entries = {}
+    start = [part("a")]
+    ask(start, [(0, "5m")], entries)
+
+    def pairs(count: int) -> list[Part]:
+        return [part(f"{n}{run}", 10, run) for n in range(count) for run in ("tool_use", "tool_result")]
+
+    assert ask([*start, *pairs(9), part("z")], [(19, "5m")], entries, at=1).read == 1_000  # 1 + 18 positions, and z
+    assert ask([*start, *pairs(10), part("z")], [(21, "5m")], entries, at=1).read == 0
+
+
+def test_below_the_minimum_length_nothing_is_written() -> None:
+    short = [part("a", 511)]
+
+    assert figures(ask(short, [(0, "5m")], {})) == (0, 0, 0, 511)
+    assert figures(ask([part("a", 512)], [(0, "5m")], {})) == (0, 512, 0, 0)
+
+
+def test_the_minimum_counts_from_the_start_of_the_prompt() -> None:
+    account = ask([part("a", 300), part("b", 300)], [(0, "5m"), (1, "5m")], {})
+
+    assert figures(account) == (0, 600, 0, 0)
+    assert len(account.changes) == 1
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [("5m", 300), ("1h", 3_600)])
+def test_an_entry_can_be_read_until_its_lifetime_is_over(ttl: Ttl, seconds: int) -> None:
+    def read_after(gap: float) -> int:
+        entries: Entries = {}
+        ask([part("a")], [(0, ttl)], entries)
+        return ask([part("a")], [(0, ttl)], entries, at=gap).read
+
+    assert (read_after(seconds), read_after(seconds + 0.001)) == (1_000, 0)
+
+
+def test_the_lifetime_runs_from_the_start_of_the_request_not_from_its_answer() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries, at=0, ready_at=240)
+
+    assert ask([part("a")], [(0, "5m")], dict(entries), at=300).read == 1_000
+    assert ask([part("a")], [(0, "5m")], dict(entries), at=301).read == 0
+
+
+def test_a_read_renews_the_lifetime() -> None:
+    entries: Entries = {}
+    for at in (0, 299, 598, 897):
+        account = ask([part("a")], [(0, "5m")], entries, at=at)
+
+    assert account.read == 1_000
+
+
+def test_a_read_renews_the_entries_of_the_marks_before_it() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(0, "5m"), (1, "5m")], entries)
+    ask([part("a"), part("b")], [(0, "5m"), (1, "5m")], entries, at=299)
+
+    assert ask([part("a"), part("x")], [(0, "5m"), (1, "5m")], entries, at=500).read == 1_000
+
+
+def test_a_read_does_not_renew_entries_that_it_has_no_mark_at() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(0, "5m"), (1, "5m")], entries)
+    ask([part("a"), part("b")], [(1, "5m")], entries, at=299)
+
+    assert ask([part("a"), part("x")], [(0, "5m")], entries, at=500).read == 0
+
+
+def test_both_lifetimes_in_one_request_are_billed_apart() -> None:
+    """Read up to A, written for an hour from A to B, for 5 minutes from B to C, the rest in full (price vector 3)."""
+    entries: Entries = {}
+    a, b, c, rest = part("a", 10_000), part("b", 4_000), part("c", 1_500), part("rest", 300)
+    ask([a], [(0, "1h")], entries)
+
+    account = ask([a, b, c, rest], [(0, "1h"), (1, "1h"), (2, "5m")], entries, at=1)
+
+    assert figures(account) == (10_000, 1_500, 4_000, 300)
+    assert account.usage(700) == used(300, read=10_000, written=1_500, hour=4_000, output=700)
+
+
+def test_an_entry_of_an_hour_outlives_one_of_five_minutes_behind_it() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(0, "1h"), (1, "5m")], entries)
+
+    assert figures(ask([part("a"), part("b")], [(0, "1h"), (1, "5m")], entries, at=301)) == (1_000, 1_000, 0, 0)
+
+
+def test_what_is_read_already_is_not_written_again() -> None:
+    entries: Entries = {}
+    ask([part("a"), part("b")], [(1, "5m")], entries)
+
+    assert figures(ask([part("a"), part("b")], [(0, "1h"), (1, "5m")], entries, at=1)) == (2_000, 0, 0, 0)
+
+
+def test_twins_that_start_before_either_is_answered_both_write() -> None:
+    entries: Entries = {}
+    first = ask([part("a")], [(0, "5m")], entries, at=0, ready_at=3)
+    second = ask([part("a")], [(0, "5m")], entries, at=1, ready_at=4)
+    third = ask([part("a")], [(0, "5m")], entries, at=3)
+
+    assert [figures(a)[:2] for a in (first, second, third)] == [(0, 1_000), (0, 1_000), (1_000, 0)]
+
+
+def test_another_model_never_reads_the_same_entry() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries)
+
+    assert ask([part("a")], [(0, "5m")], entries, at=1, model=card(id="claude-other")).read == 0
+
+
+def test_another_scope_never_reads_the_same_entry() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries, scope=b"one workspace")
+
+    assert ask([part("a")], [(0, "5m")], entries, at=1, scope=b"another").read == 0
+
+
+def test_all_tokens_of_a_prompt_are_read_written_or_fresh() -> None:
+    entries: Entries = {}
+    for n, (marks, at) in enumerate([([(1, "5m")], 0), ([(1, "5m"), (4, "5m")], 10), ([(0, "1h"), (4, "5m")], 400)]):
+        account = ask(BLOCKS[: 3 + n], [(p, t) for p, t in marks if p < 3 + n], entries, at=at)  # type: ignore[misc]
+
+        assert sum(figures(account)) == 1_000 * (3 + n)
+
+
+BODY: Json = {
+    "model": "claude-test",
+    "system": [text(words(1_000))],
+    "tools": [{"name": "look", "description": words(100), "input_schema": {"type": "object"}}],
+    "messages": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [tool_use("a", "look", {}), tool_use("b", "look", {})]},
+        {"role": "user", "content": [tool_result("a", "1"), {**tool_result("b", "2"), "cache_control": {"type": "ephemeral"}}]},
+    ],
+}
+
+
+def keys(body: Json) -> list[bytes]:
+    return [p.key for p in parts_of(body, card())[0]]
+
+
+def changed(body: Json) -> list[int]:
+    """Which parts differ from those of BODY."""
+    return [i for i, (a, b) in enumerate(zip(keys(BODY), keys(body), strict=True)) if a != b]
+
+
+def test_a_body_is_a_row_of_blocks_tools_before_system_before_messages() -> None:
+    parts, marks = parts_of(BODY, card())
+
+    assert [p.run for p in parts] == ["", "", "", "tool_use", "tool_use", "tool_result", "tool_result"]
+    assert parts[1].tokens == 1_000
+    assert marks == [Mark(6, "5m")]
+
+
+def test_a_text_is_the_same_as_one_text_block() -> None:
+    assert changed({**BODY, "messages": [{"role": "user", "content": [text("hi")]}, *BODY["messages"][1:]]}) == []
+
+
+def test_a_moved_mark_changes_no_part() -> None:
+    moved = json.loads(json.dumps(BODY).replace(', "cache_control": {"type": "ephemeral"}', ""))
+
+    assert changed(moved) == []
+
+
+def test_the_order_of_keys_in_a_tool_call_matters() -> None:
+    def body(arguments: Json) -> Json:
+        return {**BODY, "messages": [{"role": "assistant", "content": [tool_use("a", "look", arguments)]}]}
+
+    assert keys(body({"x": 1, "y": 2})) != keys(body({"y": 2, "x": 1}))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"tool_choice": {"type": "any"}},
+        {"thinking": {"type": "adaptive"}},
+        {"output_config": {"effort": "low"}},
+    ],
+)
+def test_settings_of_a_request_cost_the_messages_and_keep_tools_and_system(setting: Json) -> None:
+    assert changed({**BODY, **setting}) == [2]  # the first message's block: everything behind it hangs on it
+
+
+@pytest.mark.parametrize("setting", [{"max_tokens": 7}, {"metadata": {"user_id": "u"}}, {"stop_sequences": ["x"]}])
+def test_settings_that_are_neutral_change_nothing(setting: Json) -> None:
+    assert changed({**BODY, **setting}) == []
+
+
+def test_how_thinking_is_displayed_is_neutral() -> None:
+    shown, hidden = ({**BODY, "thinking": {"type": "adaptive", "display": display}} for display in ("summarized", "omitted"))
+
+    assert keys(shown) == keys(hidden)
+
+
+def test_the_automatic_mark_stands_on_the_last_block_that_can_carry_one() -> None:
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    body = {
+        "messages": [{"role": "user", "content": [text("hi"), text("there")]}, {"role": "assistant", "content": [thinking]}],
+        "cache_control": {"type": "ephemeral", "ttl": "1h"},
+    }
+
+    assert parts_of(body, card())[1] == [Mark(1, "1h")]
+
+
+def test_the_frame_and_the_prompt_for_tools_are_counted_once() -> None:
+    model = card(tool_system_tokens=290)
+
+    with_tools, without = (sum(p.tokens for p in parts_of(b, model)[0]) for b in (BODY, {**BODY, "tools": []}))
+
+    # the tool by itself, without the 6 tokens of the frame that then stands before it
+    tool = sum(p.tokens for p in parts_of({"tools": BODY["tools"]}, card())[0]) - 6
+    assert with_tools - without == tool + 290
+
+
+def test_what_a_request_sends_is_what_the_theory_reads() -> None:
+    """The bytes of two requests, one extending the other, read by the same theory."""
+    prefix = Prefix(model="claude-test", system=words(1_000))
+    first = Request(prefix, (user(text(words(500))),), (Breakpoint(-1, 0, "5m"), Breakpoint(0, 0, "5m")), 100)
+    second = Request(
+        prefix,
+        (*first.messages, user(text(words(200)))),
+        (Breakpoint(-1, 0, "5m"), Breakpoint(0, 0, "5m"), Breakpoint(1, 0, "5m")),
+        100,
+    )
+    entries: Entries = {}
+
+    accounts = []
+    for n, request in enumerate((first, second)):
+        parts, marks = parts_of(json.loads(wire.body(request)), card())
+        accounts.append(ask(parts, [(m.part, m.ttl) for m in marks], entries, at=n))
+
+    assert [figures(a) for a in accounts] == [(0, 1_506, 0, 0), (1_506, 200, 0, 0)]
+
+
+def test_each_part_of_a_chain_stands_for_everything_before_it() -> None:
+    chain = cache.prompt(BLOCKS, [], card()).chain
+
+    other = cache.prompt([part("other"), *BLOCKS[1:]], [], card()).chain
+    assert all(a != b for a, b in zip(chain, other, strict=True))
+    assert all(a != b for a, b in pairwise(chain))

@@ -1,0 +1,440 @@
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from agentloop.errors import AgentLoopError, ConfigError, PromptError
+from agentloop.workspace import (
+    MAX_PROMPT_BYTES,
+    AgentFile,
+    Configuration,
+    agent_file,
+    configuration,
+    find_agent,
+    prompt_text,
+    redactor,
+    secrets,
+    user_file,
+)
+
+
+def configured(root: Path, **options: object) -> Configuration:
+    return configuration(root, **({"environment": {}} | options))  # type: ignore[arg-type]
+
+
+def settings_file(root: Path, text: str, name: str = "agentloop.toml") -> Path:
+    (root / name).write_text(text)
+    return root / name
+
+
+def prompt(root: Path, text: str | bytes, name: str = "atlas.md") -> Path:
+    (root / "prompts").mkdir(exist_ok=True)
+    path = root / "prompts" / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def refused(kind: type[AgentLoopError], what: object, *arguments: object) -> str:
+    with pytest.raises(kind) as error:
+        what(*arguments)  # type: ignore[operator]
+    assert len(str(error.value).splitlines()) <= 3
+    return str(error.value)
+
+
+# where a setting comes from
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    found = configured(tmp_path)
+
+    assert (found.settings.max_turns, found.settings.policy, found.settings.max_budget_usd) == (100, "rent", Decimal(5))
+    assert {s.origin for s in found.listed()} == {"default"}
+
+
+LAYERS = ["default", "user", "pyproject", "file", "front matter", "environment", "flag"]
+
+
+@pytest.mark.parametrize("top", LAYERS)
+def test_flag_before_environment_before_front_matter_before_file_before_user(tmp_path: Path, top: str) -> None:
+    """Every layer up to `top` sets max_turns to its own number; the highest wins and is named."""
+    there = LAYERS[: LAYERS.index(top) + 1]
+    user = tmp_path / "user.toml"
+    options: dict[str, object] = {"user_file": user}
+    if "user" in there:
+        user.write_text("max_turns = 1")
+    if "pyproject" in there:
+        settings_file(tmp_path, "[tool.agentloop]\nmax_turns = 2", "pyproject.toml")
+    if "file" in there:
+        settings_file(tmp_path, "max_turns = 3")
+    if "front matter" in there:
+        options["agent"] = agent_file(prompt(tmp_path, "---\nmax_turns: 4\n---\nBe brief."))
+    if "environment" in there:
+        options["environment"] = {"AGENTLOOP_MAX_TURNS": "5"}
+    if "flag" in there:
+        options["flags"] = {"max_turns": 6}
+
+    found = configured(tmp_path, **options)
+
+    origins = ["default", user, tmp_path / "pyproject.toml", tmp_path / "agentloop.toml", tmp_path / "prompts/atlas.md"]
+    expected = dict(zip(LAYERS, [*map(str, origins), "environment", "flag"], strict=True))
+    numbers = dict(zip(LAYERS, [100, 1, 2, 3, 4, 5, 6], strict=True))
+    assert next((s.value, s.origin) for s in found.listed() if s.name == "max_turns") == (numbers[top], expected[top])
+
+
+def test_a_flag_that_was_not_given_says_nothing(tmp_path: Path) -> None:
+    settings_file(tmp_path, "max_turns = 3")
+
+    assert configured(tmp_path, flags={"max_turns": None}).settings.max_turns == 3
+
+
+def test_each_setting_comes_from_its_own_layer(tmp_path: Path) -> None:
+    settings_file(tmp_path, 'max_turns = 3\npolicy = "never"')
+
+    found = configured(tmp_path, environment={"AGENTLOOP_POLICY": "keep_pairs", "PATH": "/bin"})
+
+    assert (found.settings.max_turns, found.settings.policy) == (3, "keep_pairs")
+    assert found.origins == {"max_turns": str(tmp_path / "agentloop.toml"), "policy": "environment"}
+
+
+def test_a_list_in_the_environment_is_parted_by_commas(tmp_path: Path) -> None:
+    found = configured(tmp_path, environment={"AGENTLOOP_ALLOW_VOLATILE": "1994,Unit 7"})
+
+    assert found.settings.allow_volatile == ("1994", "Unit 7")
+
+
+@pytest.mark.parametrize("name", ["agentloop.toml", "pyproject.toml"])
+@pytest.mark.parametrize("key", ["base_url", "price_table"])
+def test_a_project_does_not_choose_where_keys_are_sent_or_what_things_cost(tmp_path: Path, name: str, key: str) -> None:
+    head = "[tool.agentloop]\n" if name == "pyproject.toml" else "# ours\n"
+    path = settings_file(tmp_path, f'{head}{key} = "https://evil.example"', name)
+
+    message = refused(ConfigError, configured, tmp_path)
+
+    assert message.startswith(f"{path}, line 2: '{key}' is not taken from a project's file")
+
+
+def test_an_agent_does_not_choose_where_keys_are_sent(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nbase_url: https://evil.example\n---\nBe brief.")
+
+    assert refused(ConfigError, agent_file, path).startswith(f"{path}, line 2: unknown setting 'base_url'")
+
+
+def test_a_user_chooses_where_keys_are_sent(tmp_path: Path) -> None:
+    user = settings_file(tmp_path, 'base_url = "https://user.example"', "config.toml")
+
+    assert configured(tmp_path, user_file=user).settings.base_url == "https://user.example"
+    assert configured(tmp_path, environment={"AGENTLOOP_BASE_URL": "https://e"}).settings.base_url == "https://e"
+    assert configured(tmp_path, flags={"base_url": "https://f"}).settings.base_url == "https://f"
+
+
+# K02: what is wrong in a settings file
+
+
+def test_a_syntax_error_is_told_with_its_line(tmp_path: Path) -> None:
+    path = settings_file(tmp_path, "max_turns = 3\nmodel = \n")
+
+    message = refused(ConfigError, configured, tmp_path)
+
+    assert message.startswith(str(path))
+    assert "line 2" in message
+
+
+@pytest.mark.parametrize("name", ["agentloop.toml", "pyproject.toml"])
+def test_an_unknown_key_is_told_with_its_line_and_the_nearest(tmp_path: Path, name: str) -> None:
+    head = "[tool.agentloop]\n" if name == "pyproject.toml" else "\n"
+    path = settings_file(tmp_path, f"{head}max_turn = 3\n", name)
+
+    assert (
+        refused(ConfigError, configured, tmp_path) == f"{path}, line 2: unknown setting 'max_turn'; did you mean 'max_turns'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('max_turns = "many"', "max_turns"),
+        ("max_turns = -1", "max_turns"),
+        ("max_budget_usd = -0.5", "max_budget_usd"),
+        ("max_budget_usd = nan", "max_budget_usd"),
+        ("max_wall_s = inf", "max_wall_s"),
+        ('policy = "always"', "policy"),
+        ("model = 7", "model"),
+        ("keep_pairs = 0", "keep_pairs"),
+        ('allow_volatile = "1994"', "allow_volatile"),
+        ("[max_turns]", "max_turns"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_line_and_key(tmp_path: Path, line: str, key: str) -> None:
+    path = settings_file(tmp_path, f"# settings\n{line}\n")
+
+    message = refused(ConfigError, configured, tmp_path)
+
+    where = str(path) if line.startswith("[") else f"{path}, line 2"
+    assert message.startswith(f"{where}: {key} = ")
+
+
+def test_a_line_is_named_in_its_own_table(tmp_path: Path) -> None:
+    path = settings_file(tmp_path, "[tool.other]\nmodel = 1\n\n[tool.agentloop]\nmodel = 7\n", "pyproject.toml")
+
+    assert refused(ConfigError, configured, tmp_path).startswith(f"{path}, line 5: model = 7")
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\nagentloop = 5", '[tool]\nagentloop = ["max_turns"]'])
+def test_a_project_file_of_another_shape_is_told(tmp_path: Path, text: str) -> None:
+    path = settings_file(tmp_path, text, "pyproject.toml")
+
+    assert refused(ConfigError, configured, tmp_path).startswith(str(path))
+
+
+def test_a_project_file_without_our_table_is_fine(tmp_path: Path) -> None:
+    settings_file(tmp_path, "[tool.ruff]\nline-length = 128\n", "pyproject.toml")
+
+    assert configured(tmp_path).origins == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MAX_TURNS", "many"), ("MAX_BUDGET_USD", "NaN"), ("POLICY", "always"), ("MAX_TURNS", "")]
+)
+def test_a_value_of_the_environment_that_cannot_be_is_told_with_its_key(tmp_path: Path, name: str, value: str) -> None:
+    message = refused(ConfigError, lambda: configured(tmp_path, environment={f"AGENTLOOP_{name}": value}))
+
+    assert message.startswith(f"AGENTLOOP_{name}: {name.lower()} = {value!r}: ")
+
+
+def test_a_settings_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "agentloop.toml").write_bytes(b"\xef\xbb\xbfmax_turns = 3\r\n")
+
+    assert configured(tmp_path).settings.max_turns == 3
+
+
+def test_a_settings_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "agentloop.toml").write_bytes(b"model = '\xff'")
+
+    assert refused(ConfigError, configured, tmp_path).startswith(f"{tmp_path / 'agentloop.toml'} cannot be read")
+
+
+def test_a_setting_of_an_agent_that_cannot_be_is_told_with_its_line(tmp_path: Path) -> None:
+    agent = agent_file(prompt(tmp_path, "---\nname: atlas\nmax_turns: many\n---\nBe brief."))
+
+    message = refused(ConfigError, lambda: configured(tmp_path, agent=agent))
+
+    assert message.startswith(f"{agent.path}, line 3: max_turns = 'many': ")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"XDG_CONFIG_HOME": "/x", "HOME": "/h"}, Path("/x/agentloop/config.toml")),
+        ({"HOME": "/h"}, Path("/h/.config/agentloop/config.toml")),
+        ({}, None),
+    ],
+)
+def test_the_users_file_stands_where_the_system_keeps_such_files(environment: dict[str, str], expected: Path | None) -> None:
+    assert user_file(environment) == expected
+
+
+# prompt files
+
+
+def test_an_agent_is_front_matter_and_a_system_prompt(tmp_path: Path) -> None:
+    path = prompt(
+        tmp_path,
+        "---\nname: Atlas\ndescription: Runs the shop.\ntools: [read_file, pay]\nmax_turns: 7\nscene: shop\n"
+        "playbook: atlas.yaml\n---\n\nYou are Atlas.\n\n",
+    )
+
+    assert agent_file(path) == AgentFile(
+        path=path,
+        name="Atlas",
+        system="You are Atlas.\n",
+        settings={"max_turns": 7},
+        description="Runs the shop.",
+        tools=("read_file", "pay"),
+        scene="shop",
+        playbook=tmp_path / "prompts" / "atlas.yaml",
+    )
+
+
+def test_front_matter_is_not_needed(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "You are Atlas.")
+
+    assert agent_file(path) == AgentFile(path=path, name="atlas", system="You are Atlas.\n", settings={})
+
+
+@pytest.mark.parametrize("written", ["read_file, pay", "[read_file, pay]", "\n  - read_file\n  - pay"])
+def test_tools_are_named_in_a_list_or_by_commas(tmp_path: Path, written: str) -> None:
+    assert agent_file(prompt(tmp_path, f"---\ntools: {written}\n---\nBe brief.")).tools == ("read_file", "pay")
+
+
+@pytest.mark.parametrize("written", ["7", "{a: b}", "[1, 2]"])
+def test_tools_that_are_no_names_are_told(tmp_path: Path, written: str) -> None:
+    path = prompt(tmp_path, f"---\ntools: {written}\n---\nBe brief.")
+
+    assert refused(PromptError, agent_file, path) == f"{path}: 'tools' must be a list of names"
+
+
+def test_keys_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\ncolor: blue\npermissionMode: plan\n---\nBe brief.")
+
+    assert agent_file(path).settings == {}
+
+
+def test_an_unknown_key_of_front_matter_is_told_with_its_line_and_the_nearest(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nname: atlas\nmax_turn: 7\n---\nBe brief.")
+
+    assert refused(ConfigError, agent_file, path) == f"{path}, line 3: unknown setting 'max_turn'; did you mean 'max_turns'?"
+
+
+def test_front_matter_that_is_not_yaml_is_told_with_its_line(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nname: atlas\ntools: [read_file\nmodel: x\n---\nBe brief.")
+
+    message = refused(PromptError, agent_file, path)
+
+    assert message.startswith(f"{path}, line 4: the front matter is not YAML")
+
+
+def test_front_matter_that_is_a_list_is_told(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\n- a\n---\nBe brief.")
+
+    assert refused(PromptError, agent_file, path) == f"{path}, line 2: the front matter must be 'key: value' lines"
+
+
+def test_front_matter_makes_no_objects(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nname: !!python/object/apply:os.getcwd []\n---\nBe brief.")
+
+    assert "the front matter is not YAML" in refused(PromptError, agent_file, path)
+
+
+def test_front_matter_that_does_not_end_is_told(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nname: atlas\nBe brief.\n")
+
+    assert "line 1: the front matter that starts here has no closing '---'" in refused(PromptError, agent_file, path)
+
+
+def test_a_system_prompt_that_is_empty_is_told_with_its_line(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\nname: atlas\n---\n \n")
+
+    assert refused(PromptError, agent_file, path).startswith(f"{path}, line 4: the system prompt is empty")
+
+
+def test_braces_in_a_prompt_are_plain_text(tmp_path: Path) -> None:
+    text = "Say {x.__class__} and {x[0]} and {{y}} and ${HOME} and %s.\n"
+
+    assert agent_file(prompt(tmp_path, text)).system == text
+
+
+# K06, K07
+
+
+def test_a_byte_order_mark_is_removed_and_line_ends_are_made_one(tmp_path: Path) -> None:
+    assert prompt_text(prompt(tmp_path, b"\xef\xbb\xbfYou are\r\nAtlas.\r\n")) == "You are\nAtlas.\n"
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_utf_16_is_named(tmp_path: Path, mark: bytes) -> None:
+    path = prompt(tmp_path, mark + "You are Atlas.".encode("utf-16-le"))
+
+    assert refused(PromptError, prompt_text, path) == f"prompt {path} is UTF-16; save it as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"You are \x00 Atlas.", "is binary: it holds NUL bytes"),
+        (b"You are\nAtl\xe4s.", ", line 2: byte 0xe4 is not UTF-8"),
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+    ],
+)
+def test_a_prompt_that_is_no_text_is_told_why(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = prompt(tmp_path, data)
+
+    assert refused(PromptError, prompt_text, path).startswith(f"prompt {path}")
+    assert reason in refused(PromptError, prompt_text, path)
+
+
+def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
+    assert refused(PromptError, prompt_text, tmp_path) == f"prompt {tmp_path} is not a file"
+
+
+def test_a_pipe_is_no_prompt_and_nothing_hangs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+
+    assert "is not a file" in refused(PromptError, prompt_text, tmp_path / "pipe.md")
+
+
+def test_a_device_is_no_prompt() -> None:
+    assert refused(PromptError, prompt_text, Path("/dev/zero")) == "prompt /dev/zero is not a file"
+
+
+def test_a_prompt_of_ten_megabytes_is_refused_with_its_size(tmp_path: Path) -> None:
+    path = prompt(tmp_path, b"x" * 10_000_000)
+
+    assert refused(PromptError, prompt_text, path) == (
+        f"prompt {path} has 10,000,000 bytes (some 3,333,333 tokens on every turn); at most 1,000,000 are taken"
+    )
+
+
+def test_a_prompt_of_the_largest_size_is_taken(tmp_path: Path) -> None:
+    assert len(prompt_text(prompt(tmp_path, b"x" * MAX_PROMPT_BYTES))) == MAX_PROMPT_BYTES
+
+
+def test_a_prompt_that_is_not_there_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "none.md"
+
+    assert refused(PromptError, prompt_text, path) == f"prompt {path} cannot be read: No such file or directory"
+
+
+# finding an agent
+
+
+def test_an_agent_is_found_by_its_name(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "You are Atlas.")
+
+    assert find_agent(tmp_path, "prompts", "atlas").path == path
+
+
+def test_an_agent_is_found_by_its_path(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "You are Atlas.")
+
+    assert find_agent(tmp_path, "elsewhere", str(path)).path == path
+
+
+def test_an_unknown_agent_is_told_with_the_nearest(tmp_path: Path) -> None:
+    prompt(tmp_path, "You are Atlas.")
+
+    assert refused(PromptError, find_agent, tmp_path, "prompts", "atlsa").endswith("did you mean 'atlas'?")
+
+
+def test_an_unknown_agent_like_no_other_is_told_with_all(tmp_path: Path) -> None:
+    prompt(tmp_path, "You are Atlas.")
+    prompt(tmp_path, "You are Bo.", "bo.md")
+
+    assert refused(PromptError, find_agent, tmp_path, "prompts", "zzzzzz").endswith("there are atlas, bo")
+
+
+def test_where_there_are_no_agents_the_way_to_make_one_is_told(tmp_path: Path) -> None:
+    assert "agentloop init makes one" in refused(PromptError, find_agent, tmp_path, "prompts", "atlas")
+
+
+# secrets
+
+
+def test_values_of_the_environment_whose_names_say_so_are_secrets() -> None:
+    environment = {
+        "ANTHROPIC_API_KEY": "sk-ant-12345678",
+        "GITHUB_TOKEN": "ghp_12345678",
+        "db_password": "correct horse",
+        "AWS_SECRET_ACCESS_KEY": "short",
+        "HOME": "/home/mara/long",
+    }
+
+    assert secrets(environment) == ("sk-ant-12345678", "correct horse", "ghp_12345678")
+
+
+def test_secrets_are_taken_out_of_a_text_the_longest_first() -> None:
+    redact = redactor({"A_KEY": "12345678", "B_KEY": "12345678-and-more"})
+
+    assert redact("x 12345678-and-more y 12345678 z") == "x [redacted] y [redacted] z"
