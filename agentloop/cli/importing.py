@@ -1,0 +1,121 @@
+"""`import` and `rerun`: recorded sessions become session logs, and are played again under other policies."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentloop.adapters import model_table
+from agentloop.cli import render
+from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
+from agentloop.errors import UsageError
+from agentloop.importers import Recording, read
+from agentloop.importers.saved import recording as saved
+from agentloop.policies import PolicySettings, Whole, preset
+from agentloop.reenact import reenact
+from agentloop.report import Report
+from agentloop.report import report as report_of
+from agentloop.sessions import Sessions
+
+POLICIES = ("never", "every_turn", "keep_pairs", "rent")
+
+
+def playing_options(command: Any) -> Any:
+    """How a recording is played."""
+    for option in (
+        click.option("--model", help="Priced as this model; the workspace's by default."),
+        click.option("--gap-s", type=click.FloatRange(min=0), help="Seconds between requests; as recorded, or 10, by default."),
+        click.option("--facts/--no-facts", default=None, help="Show large results as facts, or whole."),
+        click.option("--http", "over_http", is_flag=True, help="Over a real port instead of in process."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--policy", type=click.Choice(POLICIES), default="never", show_default=True, help="Compaction.")
+@playing_options
+@json_option
+@workspace_option
+def import_(files: tuple[Path, ...], policy: str, as_json: bool, workspace: Path, **how: Any) -> None:
+    """Make session logs of recordings: trace files, Anthropic messages, Claude Code transcripts."""
+    sessions = sessions_of(workspace)
+    rows = []
+    for recording in (r for path in files for r in read(path)):
+        session_id = _id(recording.id)
+        if sessions.exists(session_id):
+            raise UsageError(f"session '{session_id}' exists already; delete it, or import into another workspace")
+        report = _played(recording, session_id, sessions, workspace, policy, **how)
+        rows.append(report)
+        if not as_json:
+            _tell(report, recording)
+    if as_json:
+        print_json([r.model_dump(mode="json") for r in rows])
+
+
+@click.command()
+@click.argument("session")
+@click.option("--policy", type=click.Choice(POLICIES), multiple=True, default=("rent",), show_default=True)
+@playing_options
+@json_option
+@workspace_option
+def rerun(session: str, policy: tuple[str, ...], as_json: bool, workspace: Path, **how: Any) -> None:
+    """Play SESSION again under other policies: the model by its recorded replies, the tools by their results."""
+    sessions = sessions_of(workspace)
+    session_id = sessions.find(session)
+    recording = saved(sessions.events(session_id), sessions.blobs(session_id))
+    rows = []
+    for name in policy:
+        again = sessions.new_id(
+            f"{session_id[:40]}-{name}", recording.steps[0].at or report_of(sessions.events(session_id)).started_at
+        )
+        rows.append((name, _played(recording, again, sessions, workspace, name, **how)))
+    if as_json:
+        print_json([{"policy": n, **r.model_dump(mode="json")} for n, r in rows])
+        return
+    table = [["policy", "session", "turns", "compactions", "USD", "of the plain loop"]]
+    for name, r in rows:
+        share = f"{r.cost_usd / r.baselines.naive_usd:.1%}" if r.baselines and r.baselines.naive_usd else "-"
+        table.append([name, r.session_id, str(r.turns), str(r.compactions), render.usd(r.cost_usd), share])
+    click.echo(render.table(table, right=(2, 3, 4, 5)))
+
+
+def _played(
+    recording: Recording, session_id: str, sessions: Sessions, workspace: Path, policy: str, *,
+    model: str | None, gap_s: float | None, facts: bool | None, over_http: bool,
+) -> Report:  # fmt: skip
+    models = model_table.models()
+    found = model_table.find(model or here(workspace).settings.model, models)
+    with sessions.log(session_id) as log:
+        reenact(
+            recording,
+            log,
+            sessions.blobs(session_id),
+            session_id=session_id,
+            model=found.card.id,
+            models=models,
+            policies=_policies(policy, facts),
+            gap_s=gap_s,
+            over_http=over_http,
+        )
+        return report_of(list(log.events()), log=str(log.path))
+
+
+def _policies(name: str, facts: bool | None) -> PolicySettings:
+    """`never` shows what was recorded, whole; the others show facts, unless that is said otherwise."""
+    chosen = preset(name)
+    wanted = name != "never" if facts is None else facts
+    return chosen if wanted else chosen.model_copy(update={"facts": Whole()})
+
+
+def _id(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).replace("..", ".").strip("-.")[:100] or "imported"
+
+
+def _tell(report: Report, recording: Recording) -> None:
+    share = f", {report.cost_usd / report.baselines.naive_usd:.1%} of the plain loop" if report.baselines else ""
+    click.echo(f"{report.session_id}: {report.turns} turns, {render.usd(report.cost_usd)} USD as {report.model}{share}")
+    for what in recording.left_out:
+        click.echo(f"   left out: {render.safe(what)}")
