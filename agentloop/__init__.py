@@ -3,12 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from agentloop.version import __version__
+
 if TYPE_CHECKING:
     from agentloop.api import Agent, Result
     from agentloop.tooling import CurrentCall, Tool, current_call, tool
 
-__version__ = "0.1.0"
-__all__ = ["Agent", "CurrentCall", "Result", "Tool", "current_call", "tool"]
+__all__ = ["Agent", "CurrentCall", "Result", "Tool", "__version__", "current_call", "tool"]
 
 _HOMES = {
     "Agent": "agentloop.api",

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agentloop import __version__, freeze, provider
+from agentloop import freeze, provider
 from agentloop.adapters import model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -27,6 +27,7 @@ from agentloop.tooling import Registry
 from agentloop.types import blocks
 from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted
 from agentloop.types.usage import Usage
+from agentloop.version import __version__
 from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor, user_file
 
 WORKPLACE = ".agentloop"

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from agentloop import __version__
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.model_table import Model
 from agentloop.core import wire
@@ -27,6 +26,7 @@ from agentloop.types import blocks
 from agentloop.types.blocks import Blocks, Call
 from agentloop.types.events import Event, InputGiven, Limits, ModelReplied, SessionStarted, ToolCard
 from agentloop.types.request import Prefix
+from agentloop.version import __version__
 
 FIRST_DAY = datetime(2026, 1, 5, 9, tzinfo=UTC)
 ENDS_HERE = "the recording ends here: no result of this call was recorded"

@@ -5,8 +5,8 @@ from importlib import import_module
 
 import click
 
-from agentloop import __version__
 from agentloop.errors import AgentLoopError
+from agentloop.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("agentloop.cli.running:run", "One session, to its end."),

@@ -4,7 +4,7 @@ import os
 import tempfile
 import traceback
 
-from agentloop import __version__
+from agentloop.version import __version__
 from agentloop.workspace import redactor
 
 
