@@ -15,7 +15,8 @@ from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core import wire
 from agentloop.core.decide import Policies
-from agentloop.core.state import State, fold
+from agentloop.core.folding import fold
+from agentloop.core.state import State
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
 from agentloop.errors import ConfigError, UsageError

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from agentloop.core import cache, costs, tokens
 from agentloop.core.cache import Mark, Part
-from agentloop.core.state import State, evolve, prefix_tokens
+from agentloop.core.folding import evolve, prefix_tokens
+from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
 from agentloop.types.blocks import Block
@@ -58,7 +59,7 @@ class Trajectory(NamedTuple):
 
 
 def baselines(events: Iterable[Event], state: State) -> Baselines:
-    """The three baselines of a session; `state` is its first (`core.state.begin`)."""
+    """The three baselines of a session; `state` is its first (`core.folding.begin`)."""
     path = trajectory(events, state)
     return Baselines(
         naive_usd=naive(path),

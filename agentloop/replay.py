@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from agentloop.core import wire
 from agentloop.core.decide import CallModel, Compact, Effect, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
-from agentloop.core.state import State, begin, evolve
+from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.events import (
     Compacted,

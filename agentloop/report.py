@@ -10,7 +10,8 @@ from pydantic import PlainSerializer
 from agentloop.baselines import Baselines, baselines
 from agentloop.core import costs
 from agentloop.core.costs import Bill
-from agentloop.core.state import State, begin, evolve
+from agentloop.core.folding import begin, evolve
+from agentloop.core.state import State
 from agentloop.types.base import Frozen
 from agentloop.types.events import (
     Compacted,

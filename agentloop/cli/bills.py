@@ -6,7 +6,7 @@ import click
 
 from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
-from agentloop.core.state import begin
+from agentloop.core.folding import begin
 from agentloop.errors import ReplayDiffers
 from agentloop.report import report as report_of
 from agentloop.types.events import SessionStarted

@@ -7,7 +7,8 @@ from typing import NamedTuple, assert_never
 
 from agentloop.core import wire
 from agentloop.core.decide import CallModel, Compact, Effect, Finish, Policies, RunTools, Tell, decide
-from agentloop.core.state import State, evolve, fold
+from agentloop.core.folding import evolve, fold
+from agentloop.core.state import State
 from agentloop.engine import recovery, tools
 from agentloop.ports import Blobs, Clock, Log, ModelClient, ToolRunner
 from agentloop.types import blocks

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from agentloop.core.state import State, begin, evolve
+from agentloop.core.folding import begin, evolve
+from agentloop.core.state import State
 from agentloop.importers.recording import Recording, Step
 from agentloop.ports import Blobs
 from agentloop.types import blocks

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agentloop.adapters.jsonl_log import JsonlLog
-from agentloop.core.state import fold
+from agentloop.core.folding import fold
 from agentloop.policies import PolicySettings
 from agentloop.replay import replay
 from tests.bench.sessions import long_session

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.model_table import models
 from agentloop.core import view
-from agentloop.core.state import State, begin, evolve
+from agentloop.core.folding import begin, evolve
+from agentloop.core.state import State
 from agentloop.importers import neutral
 from agentloop.policies import Whole, preset
 from agentloop.reenact import reenact

@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from agentloop.core.state import State, fold
+from agentloop.core.folding import fold
+from agentloop.core.state import State
 from agentloop.testing import card, events
 from agentloop.types.events import Compacted, Decision, ModelFailed, ModelReplied, ModelRequested, ToolFinished, ToolStarted
 from agentloop.types.request import Failure, FailureKind, Purpose, Reply

@@ -2,7 +2,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from agentloop.baselines import Baselines, baselines
-from agentloop.core.state import begin
+from agentloop.core.folding import begin
 from agentloop.testing import NOON, calls_tool, given, reply, started
 from agentloop.types.blocks import text
 from agentloop.types.events import Event, RawResult, SessionStarted

@@ -9,7 +9,8 @@ import pytest
 
 from agentloop.adapters.model_table import find, models
 from agentloop.core.decide import CompactionPolicy
-from agentloop.core.state import State, evolve
+from agentloop.core.folding import evolve
+from agentloop.core.state import State
 from agentloop.policies import EveryTurn, KeepPairs, Never, Rent
 from agentloop.testing import NOON, given, reply, started
 from agentloop.types.blocks import text

@@ -1,4 +1,5 @@
-from agentloop.core.state import State, evolve
+from agentloop.core.folding import evolve
+from agentloop.core.state import State
 from agentloop.core.view import messages, opening
 from agentloop.testing import calls_tool, events, given, reply, says, started
 from agentloop.types.blocks import assistant, text, tool_result, tool_use, user

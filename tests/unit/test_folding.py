@@ -2,7 +2,8 @@ from decimal import Decimal
 
 import pytest
 
-from agentloop.core.state import Sent, evolve, fold
+from agentloop.core.folding import evolve, fold
+from agentloop.core.state import Sent
 from agentloop.testing import NOON, calls_tool, card, events, given, reply, says, started
 from agentloop.types.blocks import text, tool_result, tool_use
 from agentloop.types.events import Decision, InputGiven, Limits, Outcome, SessionEnded, SessionResumed, ToolCard

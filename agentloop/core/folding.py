@@ -1,0 +1,304 @@
+"""How each event of a log changes what is known of its session."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, assert_never
+
+from agentloop.core import costs, tokens
+from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn
+from agentloop.types import blocks
+from agentloop.types.base import compact
+from agentloop.types.blocks import Blocks, Call
+from agentloop.types.events import (
+    Compacted,
+    Event,
+    InputGiven,
+    ModelFailed,
+    ModelReplied,
+    ModelRequested,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    ToolFinished,
+    ToolStarted,
+)
+from agentloop.types.request import Prefix
+from agentloop.types.usage import ModelCard, Usage
+
+if TYPE_CHECKING:
+    from dataclasses import replace as changed  # the checker knows this one's rules: names and types of the fields
+else:
+
+    def changed(state: State, **changes: Any) -> State:
+        """A state that differs in these fields: `dataclasses.replace`, ten times as fast on so many fields."""
+        new = object.__new__(State)
+        new.__dict__.update(state.__dict__, **changes)
+        return new
+
+
+def fold(events: Iterable[Event]) -> State:
+    """The state after these events. Raises ValueError where the first is no `session_started`."""
+    stream = iter(events)
+    first = next(stream, None)
+    if first is None or not isinstance(first.body, SessionStarted):
+        raise ValueError("a log starts with session_started")
+    state = begin(first.body, first.at)
+    for event in stream:
+        state = evolve(state, event)
+    return state
+
+
+def begin(body: SessionStarted, at: datetime) -> State:
+    """The state of a session that has just started."""
+    return State(
+        session_id=body.session_id,
+        agent=body.agent,
+        prefix=body.prefix,
+        prefix_tokens=prefix_tokens(body.prefix, body.card),
+        card=body.card,
+        limits=body.limits,
+        tools=body.tools,
+        policies=body.policies,
+        played_by=body.played_by,
+        started_at=at,
+        running_since=at,
+    )
+
+
+def prefix_tokens(prefix: Prefix, card: ModelCard) -> int:
+    """Estimated tokens of tools and system prompt, with what the API adds for them."""
+    family = card.tokenizer
+    tools = sum(tokens.tool_tokens(t, family) for t in prefix.tools)
+    added = tokens.weights(family).frame + (card.tool_system_tokens if prefix.tools else 0)
+    return tools + tokens.estimate(prefix.system, family) + added
+
+
+def evolve(state: State, event: Event) -> State:
+    """The state after one more event."""
+    match event.body:
+        case SessionStarted():
+            raise ValueError(f"session_started again at seq {event.seq}")
+        case InputGiven(content=content):
+            return _given(state, content)
+        case ModelRequested() as request:
+            return _requested(state, request, event.at)
+        case ModelReplied(purpose="summary") as replied:
+            return _summarised(state, replied)
+        case ModelReplied() as replied:
+            return _replied(state, replied)
+        case ModelFailed() as failed:
+            return _failed(state, failed)
+        case ToolStarted(call_id=call_id):
+            return changed(state, started=state.started | {call_id})
+        case ToolFinished() as finished:
+            return _finished(state, finished)
+        case Compacted() as compacted:
+            return _compacted(state, compacted)
+        case SessionResumed() as resumed:
+            return _resumed(state, resumed, event.at)
+        case SessionEnded(outcome=outcome, detail=detail):
+            return changed(state, outcome=outcome, detail=detail)
+        case unknown:
+            assert_never(unknown)
+
+
+def _given(state: State, content: Blocks) -> State:
+    size = tokens.blocks_tokens(content, state.card.tokenizer)
+    if not state.task:
+        return changed(state, task=content, task_tokens=size, given=content, given_tokens=size)
+    trouble = state.trouble._replace(handled=True) if state.trouble else None
+    given, given_tokens = state.given + content, state.given_tokens + size
+    return changed(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
+
+
+def _requested(state: State, request: ModelRequested, at: datetime) -> State:
+    trouble = state.trouble._replace(handled=True) if state.trouble else None
+    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble)
+
+
+def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
+    spent = state.spent_usd + costs.cost(usage, card or state.card)
+    return changed(state, usage=state.usage + usage, spent_usd=spent, pending=None, pending_at=None)
+
+
+def _replied(state: State, replied: ModelReplied) -> State:
+    reply = replied.reply
+    sent_at = state.pending_at or state.running_since
+    decision = state.pending.decision if state.pending else None
+    rent = decision.rent_usd if decision else state.rent_usd
+    prompt_tokens = state.prompt_tokens
+    trouble = _trouble(state, replied)
+    state = replace(
+        _paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent
+    )
+    if trouble is not None and trouble.kind != "paused":
+        kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
+        return changed(state, sent=kept)
+    content = blocks.without_blanks(reply.content)
+    size = tokens.blocks_tokens(content, state.card.tokenizer)
+    turn = Turn(state.given, state.given_tokens, content, size, reply.message_id)
+    if not state.turns:
+        state = changed(state, task=turn.given, task_tokens=turn.given_tokens)
+    return changed(
+        state,
+        turns=(*state.turns, turn),
+        turns_tokens=state.turns_tokens + size + (state.given_tokens if state.turns else 0),
+        call_ids=state.call_ids | {c.id for c in blocks.calls(reply.content)},
+        given=(),
+        given_tokens=0,
+        open_calls=() if trouble is not None else blocks.calls(reply.content),
+        results=(),
+        started=frozenset(),
+        sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
+    )
+
+
+def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
+    """What keeps a reply from standing as a turn, by its stop reason.
+
+    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+    """
+    reply = replied.reply
+    calls = blocks.calls(reply.content)
+
+    def trouble(kind: TroubleKind, detail: str = "") -> Trouble:
+        before = state.trouble
+        return Trouble(kind, before.times + 1 if before is not None and before.kind == kind else 1, detail)
+
+    match reply.stop_reason:
+        case "end_turn" | "stop_sequence" | "tool_use" if _ids_clash(state, calls):
+            return trouble("duplicate_ids", "two tool calls with one id")
+        case "end_turn" | "stop_sequence" | "tool_use":
+            return None if blocks.says_something(reply.content) else trouble("empty")
+        case "max_tokens":
+            return trouble("truncated")
+        case "model_context_window_exceeded":
+            return trouble("window_exceeded")
+        case "pause_turn":
+            return trouble("paused")
+        case "refusal":
+            details = reply.stop_details if isinstance(reply.stop_details, dict) else {}
+            return trouble("refused", str(details.get("category") or ""))
+        case unknown:
+            return trouble("unknown_stop", unknown)
+
+
+def _ids_clash(state: State, calls: tuple[Call, ...]) -> bool:
+    ids = [c.id for c in calls]
+    return len(set(ids)) < len(ids) or not state.call_ids.isdisjoint(ids)
+
+
+def _summarised(state: State, replied: ModelReplied) -> State:
+    state = _paid(state, replied.reply.usage, replied.reply.priced_by)
+    text = blocks.text_of(replied.reply.content).strip()
+    if not text or replied.reply.stop_reason != "end_turn":
+        return changed(state, summary="", summary_failures=state.summary_failures + 1)
+    return changed(state, summary=text, summary_failures=0)
+
+
+def _failed(state: State, failed: ModelFailed) -> State:
+    failure = failed.failure
+    if failure.possibly_billed and state.pending is not None:
+        prompt = failure.usage.prompt_tokens if failure.usage is not None else state.prompt_tokens
+        risk = costs.worst_case(state.card, prompt, state.pending.max_tokens)
+        if failure.usage is not None:  # its input is paid for below
+            risk -= costs.worst_case(state.card, prompt, 0)
+        state = changed(state, at_risk_usd=state.at_risk_usd + risk)
+    if failure.usage is not None:
+        state = changed(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
+    if failure.kind == "interrupted":
+        return changed(state, pending=None, pending_at=None)
+    if failure.retry_in_s is not None:
+        return state
+    if failed.purpose == "summary":
+        return changed(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
+    return changed(state, failure=failure, pending=None, pending_at=None)
+
+
+def _finished(state: State, finished: ToolFinished) -> State:
+    results = (*state.results, finished)
+    state = changed(
+        state,
+        open_calls=tuple(c for c in state.open_calls if c.id != finished.call_id),
+        results=results,
+        started=state.started - {finished.call_id},
+    )
+    return state if state.open_calls else _answered(state)
+
+
+def _answered(state: State) -> State:
+    """Every call has its answer: the answers, in the order of the calls, are what is given next."""
+    by_id = {r.call_id: r for r in state.results}
+    calls = blocks.calls(state.turns[-1].reply)
+    given = tuple(blocks.tool_result(c.id, by_id[c.id].content, by_id[c.id].is_error) for c in calls if c.id in by_id)
+    given += state.given
+    digest = _what_happened(calls, by_id)
+    invalid = all(r.outcome == "invalid" for r in state.results)
+    return changed(
+        state,
+        given=given,
+        given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
+        repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
+        invalid_turns=state.invalid_turns + 1 if invalid else 0,
+    )
+
+
+def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) -> str:
+    what = [(c.name, c.input, results[c.id].content) for c in calls if c.id in results]
+    return hashlib.blake2b(compact(what), digest_size=8).hexdigest()
+
+
+def _compacted(state: State, compacted: Compacted) -> State:
+    gone = compacted.keep_from - state.keep_from
+    turns = state.turns[gone:]
+    state = changed(
+        state,
+        turns=turns,
+        turns_tokens=_turns_tokens(turns),
+        call_ids=frozenset(c.id for t in turns for c in blocks.calls(t.reply)),
+        keep_from=compacted.keep_from,
+        segments=(*state.segments, Segment(compacted.segment, tokens.estimate(compacted.segment, state.card.tokenizer))),
+        rent_usd=Decimal(0),
+        sent=state.sent._replace(cut=True) if state.sent else None,
+        summary=None,
+        compactions=state.compactions + 1,
+        trouble=None if state.trouble is not None and state.trouble.kind == "window_exceeded" else state.trouble,
+        failure=None,
+    )
+    return _without_thinking(state) if compacted.thinking_dropped else state
+
+
+def _without_thinking(state: State) -> State:
+    family = state.card.tokenizer
+    shown = (blocks.without_thinking(t.reply) for t in state.turns)
+    turns = tuple(
+        replace(t, reply=reply, reply_tokens=tokens.blocks_tokens(reply, family))
+        for t, reply in zip(state.turns, shown, strict=True)
+    )
+    return changed(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
+
+
+def _turns_tokens(turns: tuple[Turn, ...]) -> int:
+    return sum(t.reply_tokens for t in turns) + sum(t.given_tokens for t in turns[1:])
+
+
+def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
+    state = changed(
+        state,
+        limits=resumed.limits or state.limits,
+        tools=state.tools if resumed.tools is None else resumed.tools,
+        outcome=None,
+        detail="",
+        failure=None,
+        trouble=Trouble("paused", 0) if state.trouble is not None and state.trouble.kind == "paused" else None,
+        repeats=("", 0),
+        invalid_turns=0,
+        running_since=at,
+    )
+    if resumed.prefix is None:
+        return state
+    moved = changed(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)
+    return _without_thinking(moved) if state.card.checks_thinking_prefix else moved
