@@ -9,7 +9,7 @@ from agentloop.policies.budget import Budget, HardBudget
 from agentloop.policies.caching import Caching, FourMarks, WrittenTtl
 from agentloop.policies.compaction import Compaction, EveryTurn, KeepPairs, Never, Rent
 from agentloop.policies.facts import Facts, HeadTailMatches, Whole
-from agentloop.policies.ledger import EngineLedger, Ledger, ModelLedger
+from agentloop.policies.ledger import EngineLedger, Ledger, LinesLedger, ModelLedger
 from agentloop.types.base import Json, Settings
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "HardBudget",
     "HeadTailMatches",
     "KeepPairs",
+    "LinesLedger",
     "ModelLedger",
     "Never",
     "PolicySettings",
@@ -51,7 +52,9 @@ PRESETS: dict[str, PolicySettings] = {
     "rent": PolicySettings(),
     "never": PolicySettings(compaction=Never()),
     "keep_pairs": PolicySettings(compaction=KeepPairs()),
-    "every_turn": PolicySettings(compaction=EveryTurn(), caching=FourMarks(state_ttl="off", tail_ttl="off")),
+    "every_turn": PolicySettings(
+        compaction=EveryTurn(), ledger=LinesLedger(), caching=FourMarks(state_ttl="off", tail_ttl="off")
+    ),
 }
 
 
@@ -70,7 +73,7 @@ def from_settings(
     facts_over_tokens: int = 1_000,
     state_written_by: str = "engine",
 ) -> PolicySettings:
-    """A preset with the settings of a workspace. `every_turn` keeps its own caching: it is a baseline."""
+    """A preset with the settings of a workspace. `every_turn` keeps its own state and caching: it is a baseline."""
     compaction = base.compaction
     changes: Json = {"keep_pairs": keep_pairs} if not isinstance(compaction, Never) else {}
     if isinstance(compaction, Rent) and tail_ttl != "off":
@@ -79,7 +82,7 @@ def from_settings(
     return base.model_copy(
         update={
             "compaction": compaction.model_copy(update=changes),
-            "ledger": ModelLedger() if state_written_by == "model" else base.ledger,
+            "ledger": ModelLedger() if state_written_by == "model" and not isinstance(compaction, EveryTurn) else base.ledger,
             "facts": HeadTailMatches(over_tokens=facts_over_tokens),
             "caching": base.caching if isinstance(compaction, EveryTurn) else caching,
         }

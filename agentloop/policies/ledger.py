@@ -83,6 +83,26 @@ class EngineLedger(Settings):
         return self.segment(state, keep_from)
 
 
+class LinesLedger(Settings):
+    """The seed's way: the first words of what the assistant said, a line a turn, and nothing else."""
+
+    kind: Literal["lines"] = "lines"
+    chars: int = Field(default=200, ge=1)
+
+    def segment(self, state: State, keep_from: int) -> str:
+        """A line for each turn that leaves."""
+        lines = [f"- {_short(p.said, self.chars)}" for p in _pairs(state, keep_from)]
+        return "\n".join(lines if state.segments else ["Previous actions this session:", *lines])
+
+    def question(self, state: State, keep_from: int) -> str | None:
+        """Nobody is asked."""
+        return None
+
+    def from_summary(self, state: State, keep_from: int, summary: str) -> str:
+        """Not used: nothing was asked."""
+        return self.segment(state, keep_from)
+
+
 class ModelLedger(Settings):
     """The model writes the state, asked at the end of the request that is already cached; the engine adds the index of
     exact values that it left out, and writes the state itself where the model fails three times in a row."""
@@ -215,4 +235,4 @@ def _short(text: str, chars: int) -> str:
     return line if len(line) <= chars else line[: max(0, chars - 1)] + "…"
 
 
-Ledger = EngineLedger | ModelLedger
+Ledger = EngineLedger | LinesLedger | ModelLedger
