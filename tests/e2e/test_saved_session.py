@@ -1,6 +1,7 @@
 """The session that is saved in the repository: an hour's reading, and a log of today's shape for ever."""
 
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from agentloop.core.folding import begin
@@ -31,9 +32,7 @@ def test_it_holds_compactions_facts_recalls_and_parallel_calls() -> None:
     assert kinds.count("compacted") == 2
     assert sum(f.raw is not None for f in finished) > 10
     assert any(f.name == "recall" and not f.is_error for f in finished)
-    assert any(
-        isinstance(a.body, ToolStarted) and isinstance(b.body, ToolStarted) for a, b in zip(EVENTS, EVENTS[1:], strict=False)
-    )
+    assert any(isinstance(a.body, ToolStarted) and isinstance(b.body, ToolStarted) for a, b in pairwise(EVENTS))
 
 
 def test_its_bill_is_the_sum_of_its_usage_at_the_prices_in_its_own_log() -> None:
