@@ -65,6 +65,8 @@ class Report(Frozen):
     cost_usd: Usd
     at_risk_usd: Usd
     """The most that attempts whose usage nobody reported may have cost besides."""
+    uncertain: tuple[str, ...]
+    """Replies whose usage or price nobody knows for certain, and what stands in for it."""
     cost_by_kind: dict[str, Usd]
     cost_by_cause: dict[str, Usd]
     cost_by_turn: tuple[AttemptCost, ...]
@@ -104,6 +106,7 @@ def report(events: Sequence[Event], log: str = "", with_baselines: bool = True) 
         usage=state.usage,
         cost_usd=state.spent_usd,
         at_risk_usd=state.at_risk_usd,
+        uncertain=tuple(_uncertain(events)),
         cost_by_kind=_by_kind(total),
         cost_by_cause=_by_cause(costs_seen),
         cost_by_turn=tuple(costs_seen),
@@ -143,6 +146,16 @@ def _followed(state: State, events: Iterable[Event]) -> tuple[State, list[Attemp
                 pass
         state = evolve(state, event)
     return state, attempts
+
+
+def _uncertain(events: Iterable[Event]) -> Iterator[str]:
+    for event in events:
+        if isinstance(event.body, ModelReplied):
+            turn, reply = event.body.turn, event.body.reply
+            if reply.usage_estimated:
+                yield f"turn {turn}: the API reported no usage; an upper estimate counts"
+            if reply.price_unknown:
+                yield f"turn {turn}: answered by '{reply.model}', which is in no price table; priced as the session's model"
 
 
 def _bills(events: Iterable[Event], card: ModelCard) -> Iterator[Bill]:

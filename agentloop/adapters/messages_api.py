@@ -186,8 +186,10 @@ class MessagesApi:
         if asked is None or not reply.model or asked[1].decode() == reply.model:
             return reply
         answered, expected = self._card_of(reply.model), self._card_of(asked[1].decode())
-        same = answered is not None and expected is not None and answered.id == expected.id
-        return reply if same or answered is None else reply.model_copy(update={"priced_by": answered})
+        if answered is None:
+            return reply.model_copy(update={"price_unknown": True})
+        same = expected is not None and answered.id == expected.id
+        return reply if same else reply.model_copy(update={"priced_by": answered})
 
     def _refused(self, e: anthropic.APIStatusError) -> _Failed:
         """What a status and its body mean."""

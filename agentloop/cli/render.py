@@ -105,6 +105,7 @@ def _warnings(report: Report) -> list[str]:
     found = []
     if report.at_risk_usd:
         found.append(f"not in the total: up to {usd(report.at_risk_usd)} USD for attempts whose usage nobody reported")
+    found += [safe(u) for u in report.uncertain]
     found += [f"unknown outcome, please check: {safe(u)}" for u in report.unknown_outcomes]
     return found
 

@@ -59,6 +59,8 @@ class Reply(Frozen):
     """The API reported no usable usage; what stands here is our own upper estimate."""
     priced_by: ModelCard | None = None
     """Set where another model answered than was asked."""
+    price_unknown: bool = False
+    """A model answered that is in no price table; the session's own prices stand in."""
 
 
 FailureKind = Literal[

@@ -356,3 +356,11 @@ def test_each_part_of_a_chain_stands_for_everything_before_it() -> None:
     other = cache.prompt([part("other"), *BLOCKS[1:]], [], card()).chain
     assert all(a != b for a, b in zip(chain, other, strict=True))
     assert all(a != b for a, b in pairwise(chain))
+
+
+def test_a_read_does_not_make_a_lifetime_longer() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries)
+    ask([part("a")], [(0, "1h")], entries, at=100)
+
+    assert ask([part("a")], [(0, "5m")], entries, at=401).read == 0

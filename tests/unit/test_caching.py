@@ -90,6 +90,10 @@ def test_what_is_off_is_not_marked() -> None:
     assert marks(after(*turns(2)), policy) == [(-1, 0, "1h")]
 
 
+def test_without_a_mark_for_the_state_the_first_request_is_marked_at_its_end() -> None:
+    assert marks(after(*turns(0)), FourMarks(state_ttl="off")) == [(-1, 0, "5m"), (0, 0, "5m")]
+
+
 def test_where_two_marks_fall_together_the_longer_lifetime_stays() -> None:
     policy = FourMarks(static_ttl="1h", state_ttl="1h", tail_ttl="5m")
 

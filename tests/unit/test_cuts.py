@@ -68,3 +68,20 @@ def test_the_task_is_never_removed() -> None:
     pairs = removed(session(9), 3)
 
     assert text("task") not in [b for p in pairs for b in (*p.reply, *p.answer)]
+
+
+def test_removed_tokens_of_a_second_cut_are_those_since_the_first() -> None:
+    lines: list[object] = [started(), given(words(600))]
+    for n in range(6):
+        lines += [asked(n + 1), answered(says(words(100 + n)), n + 1), given(words(10 + n))]
+
+    assert removed_tokens(after(*lines, cut(2)), 4) == (102 + 12) + (103 + 13)
+
+
+def test_a_reply_that_goes_on_after_a_pause_stays_with_the_reply_it_goes_on_from() -> None:
+    paused = reply(text("Searching."), stop_reason="pause_turn")
+    lines = [asked(3), answered(paused, 3), asked(4), answered(calls_tool("call-3", "look"), 4), finished("call-3")]
+
+    state = session(2, *lines)  # four turns, of which the last was given nothing
+
+    assert [latest_cut(state, keep) for keep in (1, 2, 3)] == [2, 2, 1]

@@ -90,6 +90,19 @@ def test_every_price_of_the_table_is_positive_and_in_the_order_of_the_documentat
             assert 0 < p.cache_read < p.input < p.cache_write_5m < p.cache_write_1h < p.output
 
 
+def test_which_models_think_unasked_is_known() -> None:
+    assert find("claude-sonnet-5-5", TABLE).card.thinks_by_default
+    assert not find("claude-opus-4-8", TABLE).card.thinks_by_default
+
+
+def test_what_a_table_leaves_open_has_a_cautious_value(tmp_path: Path) -> None:
+    tools = {"auto_or_none": None, "any_or_tool": None}
+
+    model = models(table_with(tmp_path, max_output_tokens=None, tool_use_system_prompt_tokens=tools))["claude-sonnet-5-5"]
+
+    assert (model.card.max_output_tokens, model.card.tool_system_tokens) == (8_192, 0)
+
+
 def test_which_models_check_what_stands_before_their_thinking_is_known() -> None:
     checking = {name for name, model in TABLE.items() if model.card.checks_thinking_prefix}
 

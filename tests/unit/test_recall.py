@@ -69,9 +69,18 @@ def test_going_on_where_the_last_part_ended_brings_every_line_once() -> None:
 def test_a_line_too_long_to_be_shown_is_cut_and_that_is_said() -> None:
     shown = part("w" * (MAX_CHARS + 6_000), None, None, None)
 
-    assert shown.startswith("1: " + "w" * 1_000)
-    assert len(shown) < MAX_CHARS + 100
-    assert "characters" in shown
+    assert shown == "1: " + "w" * (MAX_CHARS - 3) + "[… 6003 characters]"  # its number counts as part of it
+
+
+def test_a_line_that_just_fits_is_shown_whole() -> None:
+    assert part("w" * (MAX_CHARS - 3), None, None, None) == "1: " + "w" * (MAX_CHARS - 3)
+
+
+@pytest.mark.parametrize(("second", "fits"), [(11_996, True), (11_997, False)])
+def test_lines_come_as_long_as_they_fit_with_their_line_ends(second: int, fits: bool) -> None:
+    first = "w" * 11_996  # with its number and its line end exactly half the limit
+
+    assert ("more lines match" in part(f"{first}\n{'v' * second}", None, None, None)) is not fits
 
 
 def test_the_tool_reads_a_result_by_its_handle() -> None:

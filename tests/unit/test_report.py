@@ -4,10 +4,12 @@ from decimal import Decimal
 
 import pytest
 
+from agentloop.baselines import baselines
+from agentloop.core.folding import begin
 from agentloop.report import AttemptCost, Report, report
 from agentloop.testing import NOON, calls_tool, card, given, reply, says, started
 from agentloop.types.blocks import text
-from agentloop.types.events import Compacted, Decision, Event, RawResult, SessionEnded
+from agentloop.types.events import Compacted, Decision, Event, RawResult, SessionEnded, SessionStarted
 from agentloop.types.usage import Prices, Usage
 from tests.unit.lines import answered, asked, failed, finished, used, words
 
@@ -175,7 +177,26 @@ def test_money_is_written_as_decimals_and_never_in_powers_of_ten() -> None:
     assert json.loads(tiny.model_dump_json())["cost_usd"] == "0.0000003"
 
 
+def test_the_baselines_are_those_of_all_events() -> None:
+    lines = session(*FIRST, *SECOND)
+    first = lines[0].body
+    assert isinstance(first, SessionStarted)
+
+    assert report(lines).baselines == baselines(lines[1:], begin(first, NOON))
+
+
 @pytest.mark.parametrize("lines", [[], session()[1:]])
 def test_a_log_starts_with_session_started(lines: list[Event]) -> None:
     with pytest.raises(ValueError, match="a log starts with session_started"):
         report(lines)
+
+
+def test_usage_and_prices_that_nobody_knows_are_named() -> None:
+    estimated = says("a").model_copy(update={"usage_estimated": True})
+    stranger = says("b").model_copy(update={"model": "claude-new", "price_unknown": True})
+
+    found = of(asked(), answered(estimated), given("more"), asked(), answered(stranger)).uncertain
+
+    assert len(found) == 2
+    assert "no usage" in found[0]
+    assert "'claude-new'" in found[1]

@@ -120,6 +120,12 @@ def test_written_tokens_without_a_lifetime_count_as_five_minutes() -> None:
     assert read_usage({"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 7}) == used(1, 0, 7, 0, 1)
 
 
+def test_of_written_tokens_those_for_an_hour_are_not_for_five_minutes() -> None:
+    told = {"cache_creation_input_tokens": 7, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
+
+    assert read_usage({"input_tokens": 1, "output_tokens": 1, **told}) == used(1, written=3, hour=4, output=1)
+
+
 @pytest.mark.parametrize(
     "told",
     [

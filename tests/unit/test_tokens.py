@@ -16,6 +16,7 @@ OLD = "claude-3-to-4.6"
         ("1234", 3),  # 4 x 0.750
         ("{}[]:", 3),  # 5 x 0.600
         ("é", 1),  # two bytes beyond ASCII: 2 x 0.350
+        ("abcdefghijé1{", 6),  # ten letters, two bytes beyond, a digit and a mark: 5.15
         ("世界世界", 5),  # twelve bytes: 4.2
     ],
 )
@@ -27,6 +28,13 @@ def test_the_older_tokenizer_makes_fewer_tokens_of_the_same_text() -> None:
     prose = "a" * 1_000
 
     assert (tokens.estimate(prose), tokens.estimate(prose, OLD)) == (310, 210)
+
+
+def test_digits_and_marks_weigh_less_for_the_older_tokenizer_and_its_frame_more() -> None:
+    newer, older = (tokens.weights(f) for f in ("claude-4.7-plus", OLD))
+
+    assert (tokens.estimate("1" * 10, OLD), tokens.estimate("{" * 10, OLD), tokens.estimate("é" * 10, OLD)) == (7, 5, 7)
+    assert (newer.frame, older.frame) == (6, 7)
 
 
 def test_an_unknown_tokenizer_counts_as_the_newest() -> None:

@@ -188,6 +188,14 @@ def test_more_tools_than_can_be_of_use_are_refused() -> None:
         Registry([named(f"t{n}") for n in range(201)])
 
 
+def test_as_many_tools_as_allowed_are_taken() -> None:
+    assert len(Registry([named(f"t{n}") for n in range(200)]).tools) == 200
+
+
+def test_a_description_of_the_greatest_length_is_taken() -> None:
+    assert len(Registry([FromSdk(description="x" * 20_000)]).definitions[0]["description"]) == 20_000
+
+
 def test_a_very_long_description_is_refused() -> None:
     with pytest.raises(RegistryError, match="the description is over 20,000 characters"):
         Registry([FromSdk(description="x" * 20_001)])

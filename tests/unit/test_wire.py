@@ -42,7 +42,7 @@ def test_without_a_system_prompt_the_last_tool_carries_the_mark() -> None:
     body = json.loads(wire.body(request(Breakpoint(wire.SYSTEM, 0, "5m"), prefix=bare)))
 
     assert "system" not in body
-    assert ["cache_control" in t for t in body["tools"]] == [False, True]
+    assert [(t["name"], "cache_control" in t) for t in body["tools"]] == [("look", False), ("touch", True)]
 
 
 def test_marks_change_nothing_but_the_marks() -> None:

@@ -97,6 +97,12 @@ def test_each_setting_comes_from_its_own_layer(tmp_path: Path) -> None:
     assert found.origins == {"max_turns": str(tmp_path / "agentloop.toml"), "policy": "environment"}
 
 
+def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    others = {"MODEL": "x", "max_turns": "many", "POLICY": "7", "AGENTLOOP_OF_ANOTHER_VERSION": "1"}
+
+    assert configured(tmp_path, environment=others).origins == {}
+
+
 def test_a_list_in_the_environment_is_parted_by_commas(tmp_path: Path) -> None:
     found = configured(tmp_path, environment={"AGENTLOOP_ALLOW_VOLATILE": "1994,Unit 7"})
 
