@@ -1,0 +1,208 @@
+"""Why a turn cost what it did: what was read and written and why, what a cut or a trim saved, what broke the cache."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from agentloop.core import costs, view
+from agentloop.core.cuts import removed_tokens
+from agentloop.core.folding import begin, evolve
+from agentloop.core.prefix import divergence
+from agentloop.core.state import State
+from agentloop.core.tokens import estimate
+from agentloop.report import AttemptCost, Cause, Usd, report
+from agentloop.types.base import Frozen
+from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted, ToolFinished
+from agentloop.types.request import Request
+from agentloop.types.usage import Usage
+
+MILLION = Decimal(1_000_000)
+
+
+class Carried(Frozen):
+    """What a request's prompt consisted of, in estimated tokens."""
+
+    tools_and_system: int
+    task: int
+    state: int
+    turns: int
+    new: int
+    """Behind where the last request ended."""
+
+
+class Cut(Frozen):
+    """A compaction that came before a request."""
+
+    keep_from: int
+    reason: str
+    removed_tokens: int
+    segment_tokens: int
+    price_usd: Usd | None
+    """What it cost, net, as it was weighed; negative where it made the very request cheaper."""
+    saved_usd: Usd
+    """What the turns since then would have cost more: the removed tokens, read again on each."""
+    turns_since: int
+
+
+class Trim(Frozen):
+    """A result that was shown as facts."""
+
+    tool: str
+    handle: str
+    whole_tokens: int
+    shown_tokens: int
+    left_out: str
+    saved_usd: Usd
+    """What writing the rest once, and reading it on each turn it would have been carried, would have cost."""
+
+
+class Broken(Frozen):
+    """Where a request stopped extending the one before it."""
+
+    kind: str
+    where: str
+    byte: int
+    before: str
+    after: str
+
+
+class TurnExplained(Frozen):
+    """One request for a turn."""
+
+    turn: int
+    at: datetime
+    cause: Cause
+    gap_s: float | None
+    """Seconds since the last request started."""
+    usage: Usage
+    cost_usd: Usd
+    cost_by_kind: dict[str, Usd]
+    carried: Carried
+    rent_usd: Usd | None
+    decision: str
+    cut: Cut | None
+    trims: tuple[Trim, ...]
+    """Results of this turn's calls."""
+    broken: Broken | None
+    """Set where the prefix moved: by a compaction, by another prefix, or by what should not have happened."""
+    cache_miss: str
+    """The API's own reason."""
+
+
+class _Asked(NamedTuple):
+    """One answered request for a turn, the state it was made from, and what came before it."""
+
+    state: State
+    requested: ModelRequested
+    at: datetime
+    replied: ModelReplied
+    cut: tuple[State, Compacted] | None
+    broken: Broken | None
+
+
+def explain(events: Sequence[Event]) -> list[TurnExplained]:
+    """Every turn of a session. Raises ValueError where the log does not start with session_started."""
+    attempts = {(a.turn, a.at): a for a in report(events, with_baselines=False).cost_by_turn if a.purpose == "turn"}
+    trimmed = _trimmed(events)
+    asked = list(_asked(events))
+    return [
+        _explained(one, attempts[(one.replied.turn, one.at)], trimmed.get(one.replied.turn, []), later=len(asked) - i - 1)
+        for i, one in enumerate(asked)
+    ]
+
+
+def _explained(one: _Asked, attempt: AttemptCost, trimmed: Sequence[ToolFinished], later: int) -> TurnExplained:
+    state, decision = one.state, one.requested.decision
+    return TurnExplained(
+        turn=one.replied.turn,
+        at=one.at,
+        cause=attempt.cause,
+        gap_s=(one.at - state.sent.at).total_seconds() if state.sent else None,
+        usage=attempt.usage,
+        cost_usd=attempt.cost_usd,
+        cost_by_kind=costs.bill(attempt.usage, one.replied.reply.priced_by or state.card)._asdict(),
+        carried=_carried(state),
+        rent_usd=decision.rent_usd if decision else None,
+        decision=decision.reason if decision else "",
+        cut=_cut(state, one.cut, later) if one.cut is not None else None,
+        trims=tuple(_trim(f, state, later) for f in trimmed),
+        broken=one.broken,
+        cache_miss=attempt.cache_miss,
+    )
+
+
+def _trimmed(events: Sequence[Event]) -> dict[int, list[ToolFinished]]:
+    """By turn, the results that were shown as facts."""
+    found: dict[int, list[ToolFinished]] = {}
+    for event in events:
+        if isinstance(event.body, ToolFinished) and event.body.raw is not None:
+            found.setdefault(event.body.turn, []).append(event.body)
+    return found
+
+
+def _asked(events: Sequence[Event]) -> Iterator[_Asked]:
+    start = events[0].body if events else None
+    if not isinstance(start, SessionStarted):
+        raise ValueError("a log starts with session_started")
+    state = begin(start, events[0].at)
+    last: Request | None = None
+    cut: tuple[State, Compacted] | None = None
+    for event in events[1:]:
+        match event.body:
+            case Compacted() as compacted:
+                cut = (state, compacted)
+            case ModelReplied(purpose="turn") as replied if state.pending is not None and state.pending_at is not None:
+                request = Request(state.prefix, view.messages(state), (), state.pending.max_tokens)
+                yield _Asked(state, state.pending, state.pending_at, replied, cut, _broken(last, request))
+                last, cut = request, None
+            case _:
+                pass
+        state = evolve(state, event)
+
+
+def _broken(last: Request | None, request: Request) -> Broken | None:
+    moved = divergence(last, request) if last is not None else None
+    return Broken.model_validate(moved._asdict()) if moved is not None else None
+
+
+def _carried(state: State) -> Carried:
+    sent = state.sent.prompt_tokens if state.sent is not None and not state.sent.cut else 0
+    return Carried(
+        tools_and_system=state.prefix_tokens,
+        task=state.opening_tokens,
+        state=state.state_tokens,
+        turns=state.turns_tokens + (state.given_tokens if state.turns else 0),
+        new=max(0, state.prompt_tokens - sent),
+    )
+
+
+def _cut(state: State, cut: tuple[State, Compacted], later: int) -> Cut:
+    before, compacted = cut
+    removed = removed_tokens(before, compacted.keep_from)
+    segment = estimate(compacted.segment, state.card.tokenizer)
+    read = costs.prices_for(state.card, state.prompt_tokens).cache_read
+    return Cut(
+        keep_from=compacted.keep_from,
+        reason=compacted.decision.reason,
+        removed_tokens=removed,
+        segment_tokens=segment,
+        price_usd=compacted.decision.price_usd,
+        saved_usd=(removed - segment) * read * later / MILLION,
+        turns_since=later,
+    )
+
+
+def _trim(finished: ToolFinished, state: State, later: int) -> Trim:
+    assert finished.raw is not None
+    p = costs.prices_for(state.card, state.prompt_tokens)
+    shown = estimate(str(finished.content), state.card.tokenizer)
+    once_and_each_turn = p.cache_write_5m + p.cache_read * (later - 1) if later else Decimal(0)
+    return Trim(
+        tool=finished.name,
+        handle=finished.raw.digest[:12],
+        whole_tokens=finished.raw.tokens,
+        shown_tokens=shown,
+        left_out=finished.raw.left_out,
+        saved_usd=(finished.raw.tokens - shown) * once_and_each_turn / MILLION,
+    )
