@@ -2,11 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentloop import freeze, provider
 from agentloop.adapters import model_table
@@ -15,14 +17,15 @@ from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core import wire
 from agentloop.core.decide import Policies
-from agentloop.core.folding import fold
+from agentloop.core.folding import begin, evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
 from agentloop.errors import ConfigError, UsageError
 from agentloop.example import SCENES
-from agentloop.policies import PolicySettings, from_settings, preset
+from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient
+from agentloop.replay import requests
 from agentloop.sessions import Sessions
 from agentloop.tooling import Registry
 from agentloop.types import blocks
@@ -129,6 +132,7 @@ class Agent:
             state_ttl=s.state_ttl,
             tail_ttl=s.tail_ttl,
             facts_over_tokens=s.facts_over_tokens,
+            facts_share=s.facts_share,
             state_written_by=s.state,
         )
 
@@ -142,13 +146,16 @@ class Agent:
         if session_id is not None and self.sessions.exists(session_id):
             return self.resume(session_id, task=text)
         session_id = session_id or self.sessions.new_id(self.name, self._clock.now())
-        start = self.start(session_id)
-        client = self._client()
-        task = _said(text)
+        task, ready = _said(text), self._ready(session_id)
+        start = self.start(session_id, ready.registry)
+        client, policies = self._client(start.played_by), self._own_policies or self.policy_settings.policies()
         with self.sessions.log(session_id) as log:
-            log.append(start, self._clock.now())
-            log.append(task, self._clock.now())
-            return self._run(session_id, log, client, self._own_policies or self.policy_settings.policies())
+            if self.sessions.exists(session_id):  # another process was faster, and has let the session go again
+                return self._carry_on(session_id, log, None, text, False)
+            write = _Writer(log, self._clock, self._observer())
+            write(start)
+            write(task)
+            return self._run(session_id, log, client, policies, ready)
 
     def resume(
         self, session_id: str, *, text: str | None = None, task: str | None = None, accept_new_prefix: bool = False
@@ -156,25 +163,34 @@ class Agent:
         """Carry a session on from wherever its log ends; with `text`, give it that as its next user message.
 
         `task` counts only where the session had not been given one yet. Limits that are set explicitly replace those in the
-        log. Raises PrefixUnstable where the tools are not those that the session started with, unless `accept_new_prefix`.
+        log; everything else stays as it was when the session started. Raises PrefixUnstable where the tools are not those
+        that it started with, unless `accept_new_prefix`.
         """
         session_id = self.sessions.find(session_id)
         with self.sessions.log(session_id) as log:
-            state = fold(self.sessions.events(session_id))
-            changed = self._resumption(state, accept_new_prefix)
-            if (note := freeze.kept_prompt(state, self.system)) is not None:
-                _warn("prefix_kept", note)
-            if state.outcome == "completed" and text is None and changed is None:
-                return self._result(session_id, state)
-            client = self._client()
-            ended = state.outcome is not None and state.outcome != "completed"
-            if changed is not None or ended:
-                log.append(changed or SessionResumed(), self._clock.now())
-            if (words := text or (task if not state.task else None)) is not None:
-                log.append(_said(words), self._clock.now())
-            elif not state.task:
-                raise UsageError(f"session '{session_id}' was never given a task; give it one with -p TEXT")
-            return self._run(session_id, log, client, self._policies_of(state))
+            return self._carry_on(session_id, log, text, task, accept_new_prefix)
+
+    def _carry_on(self, session_id: str, log: Log, text: str | None, task: str | None, accept_new_prefix: bool) -> Result:
+        events = self.sessions.events(session_id)
+        state = fold(events)
+        words = text if text is not None else task if not state.task else None
+        said = _said(words) if words is not None else None
+        if said is None and not state.task:
+            raise UsageError(f"session '{session_id}' was never given a task; give it one with -p TEXT")
+        ready = self._ready(session_id)
+        changed = self._resumption(state, ready.registry, accept_new_prefix)
+        if (note := freeze.kept_prompt(state, self.system)) is not None:
+            _warn("prefix_kept", note)
+        if state.outcome == "completed" and said is None and changed is None:
+            return self._result(session_id, state)
+        policies = self._own_policies or recorded(state.policies).policies()
+        client = self._client(state.played_by, requests(events, policies))
+        write = _Writer(log, self._clock, self._observer(), state)
+        if changed is not None or state.outcome not in (None, "completed"):
+            write(changed or SessionResumed())
+        if said is not None:
+            write(said)
+        return self._run(session_id, log, client, policies, ready)
 
     def send(self, session_id: str, text: str) -> Result:
         """Give a session its next user message, and run it to its next outcome."""
@@ -190,9 +206,8 @@ class Agent:
 
     # what a session starts with
 
-    def start(self, session_id: str) -> SessionStarted:
+    def start(self, session_id: str, registry: Registry) -> SessionStarted:
         """The first line of a session: everything frozen. Raises UsageError, PrefixUnstable; writes nothing."""
-        registry = self.registry(session_id)
         made = freeze.prefix(self.model.card.id, self.system, registry, self.settings.effort)
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
         return SessionStarted(
@@ -220,13 +235,12 @@ class Agent:
 
     # how it runs
 
-    def _policies_of(self, state: State) -> Policies:
-        """The policies that a session started with: they stay, so that every decision can be made again."""
-        return self._own_policies or PolicySettings.model_validate(state.policies).policies()
+    def _ready(self, session_id: str) -> "_Ready":
+        """What a session needs besides its log. Raises UsageError, before anything is written."""
+        return _Ready(self.registry(session_id), self.root(session_id))
 
-    def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies) -> Result:
-        redact = redactor(self.environment)
-        tools = Toolbox(self.registry(session_id), session_id=session_id, root=self.root(session_id), redact=redact)
+    def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready") -> Result:
+        tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))
         shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, self._observer())
         return self._result(session_id, run(log, shell, policies))
 
@@ -252,8 +266,10 @@ class Agent:
             raise ConfigError(f"{self.file.path}: no scene '{self.file.scene}'; there are {', '.join(SCENES)}")
         folder = self.workspace / WORKPLACE / "scenes" / session_id
         if not folder.exists():
-            folder.mkdir(parents=True, mode=0o700)
-            SCENES[self.file.scene](folder)
+            folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+            SCENES[self.file.scene](making)
+            making.rename(folder)  # a scene is there whole or not at all
         return folder.resolve()
 
     @property
@@ -263,13 +279,17 @@ class Agent:
             self._script = provider.script_of(self.file, self.name)
         return self._script
 
-    def _client(self) -> ModelClient:
-        return provider.client(self.settings, self._models, self.environment, self._clock, self.script)
+    def _client(self, played_by: str, history: Iterable[tuple[datetime, bytes]] = ()) -> ModelClient:
+        """Who answers a session that this one plays. Raises ConfigError, UsageError."""
+        chosen = self.settings.provider if self.configuration.origins.get("provider") == "flag" else None
+        settings = self.settings.model_copy(update={"provider": provider.of(played_by, chosen)})
+        script = self.script or (provider.script_of(self.file, self.name) if settings.provider == "scripted" else None)
+        return provider.client(settings, self._models, self.environment, self._clock, script, history)
 
-    def _resumption(self, state: State, accept_new_prefix: bool) -> SessionResumed | None:
+    def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool) -> SessionResumed | None:
         explicit = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
         wanted = freeze.limits(self.settings, self.model.card)
-        changed = freeze.resumption(state, self.registry(state.session_id), wanted, explicit, accept_new_prefix)
+        changed = freeze.resumption(state, registry, wanted, explicit, accept_new_prefix)
         if changed is not None and changed.prefix is not None:
             freeze.refuse_volatile(changed.prefix, self.environment, self.settings.allow_volatile, self.name)
         return changed
@@ -287,9 +307,35 @@ class Agent:
         )
 
 
+class _Ready(NamedTuple):
+    registry: Registry
+    root: Path
+
+
+class _Writer:
+    """Writes the events that the engine does not, and tells the observer of them as the engine does."""
+
+    def __init__(self, log: Log, clock: Clock, observe: Observer, state: State | None = None) -> None:
+        self._log, self._clock, self._observe, self._state = log, clock, observe, state
+
+    def __call__(self, body: SessionStarted | SessionResumed | InputGiven) -> None:
+        event = self._log.append(body, self._clock.now())
+        if isinstance(body, SessionStarted):
+            self._state = begin(body, event.at)
+        elif self._state is not None:
+            self._state = evolve(self._state, event)
+        assert self._state is not None
+        self._observe(event, self._state)
+
+
 def _said(text: str) -> InputGiven:
+    """A user message. Raises UsageError where it says nothing, or is no text that can be sent."""
     if not text.strip():
         raise UsageError("the user message is empty; say what is to be done")
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise UsageError("the user message is not valid UTF-8; check the encoding of the terminal or the pipe") from e
     return InputGiven(content=(blocks.text(text),))
 
 

@@ -16,11 +16,14 @@ from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import AgentFile, Settings
 
+RECALL = "recall"
+
 
 def registry(folder: Path, agent: AgentFile | None, given: Sequence[object], blobs: Blobs) -> Registry:
     """The tools of a session: those of the folder that the agent names (all, where it names none), those that were given,
     and `recall`. Without a prompt file, the folder does not count. Raises RegistryError."""
     named = agent.tools if agent is not None else ()
+    named = tuple(n for n in named if n != RECALL) if named is not None else None  # every agent has it
     loaded = plugins.load_tools(folder) if named != () else []
     chosen = Registry(loaded).only(named).tools.values() if loaded or named else ()
     return Registry([*chosen, *given, recall_tool(blobs)])

@@ -1,18 +1,36 @@
 """Who answers as the model: the Messages API, or a script in the emulator, in this very process."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from agentloop.adapters.model_table import Model
-from agentloop.errors import ConfigError
+from agentloop.errors import ConfigError, UsageError
 from agentloop.ports import Clock, ModelClient
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import AgentFile, Settings
+
+_HEADERS = {"x-api-key": "emulator", "anthropic-version": "2026-10-21", "content-type": "application/json"}
 
 
 def played_by(settings: Settings, script: Any) -> str:
     """What the log says about who played the model."""
     return f"script:{script.name}" if settings.provider == "scripted" else "api"
+
+
+def of(played_by: str, chosen: str | None) -> str:
+    """The provider of a session that was started by this player. Raises UsageError where it cannot go on: words of a script
+    must not be taken for a model's, nor a model be paid to finish a play."""
+    if played_by.startswith("recording:"):
+        raise UsageError(
+            f"the session is a {played_by.replace(':', ' of ', 1)}: it can be played again (rerun), not carried on"
+        )
+    provider = "scripted" if played_by.startswith("script:") else "anthropic"
+    if chosen is not None and chosen != provider:
+        raise UsageError(f"the session was played by {played_by}; it cannot go on with --provider {chosen}. Start a new one")
+    return provider
 
 
 def script_of(agent: AgentFile | None, name: str) -> Any:
@@ -28,9 +46,15 @@ def script_of(agent: AgentFile | None, name: str) -> Any:
 
 
 def client(
-    settings: Settings, models: Mapping[str, Model], environment: Mapping[str, str], clock: Clock, script: Any
+    settings: Settings,
+    models: Mapping[str, Model],
+    environment: Mapping[str, str],
+    clock: Clock,
+    script: Any,
+    history: Iterable[tuple[datetime, bytes]] = (),
 ) -> ModelClient:
-    """The model client of a run. Raises ConfigError for a missing or malformed key."""
+    """The model client of a run. The emulator first hears the requests of `history`, so that its cache account is the one
+    it had. Raises ConfigError for a missing or malformed key or address."""
     from agentloop.adapters.messages_api import MessagesApi  # the SDK takes half a second to import
 
     def card_of(model: str) -> ModelCard | None:
@@ -40,6 +64,22 @@ def client(
         from agentloop.emulator.app import Emulator
         from agentloop.emulator.transport import client as in_process
 
-        emulator = Emulator(script, models, clock=lambda: clock.now().timestamp())
+        past: list[datetime] = []
+        emulator = Emulator(script, models, clock=lambda: (past[-1] if past else clock.now()).timestamp())
+        for at, body in history:
+            past.append(at)
+            collections.deque(emulator.handle("POST", "/v1/messages", _HEADERS, body).chunks, maxlen=0)
+        past.clear()
         return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=in_process(emulator), card_of=card_of)
+    _check_address(settings.base_url)
     return MessagesApi(api_key=environment.get("ANTHROPIC_API_KEY"), base_url=settings.base_url, card_of=card_of)
+
+
+def _check_address(base_url: str | None) -> None:
+    try:
+        parts = urlsplit(base_url or "https://api")
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ConfigError(f"base_url '{base_url}' is no address: expected http://HOST or https://HOST")

@@ -4,7 +4,8 @@ Nothing is performed. Wherever the log records something that was decided, the s
 at the recorded time; each request is compared by the digest of its bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from agentloop.core import wire
@@ -79,6 +80,21 @@ def replay(events: Iterable[Event], policies: Policies) -> Replayed:
             last = None
         state = evolve(state, event)
     return Replayed(seen, requests, None)
+
+
+def requests(events: Iterable[Event], policies: Policies) -> Iterator[tuple[datetime, bytes]]:
+    """When each request of a log was made, and its bytes, decided again."""
+    state: State | None = None
+    for event in events:
+        if state is None:
+            assert isinstance(event.body, SessionStarted)
+            state = begin(event.body, event.at)
+            continue
+        if isinstance(event.body, ModelRequested):
+            effect = decide(state, policies, event.at)
+            if isinstance(effect, CallModel):
+                yield event.at, wire.body(effect.request)
+        state = evolve(state, event)
 
 
 def _moves_the_prefix(event: Event) -> bool:

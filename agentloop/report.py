@@ -12,6 +12,7 @@ from agentloop.core import costs
 from agentloop.core.costs import Bill
 from agentloop.core.folding import begin, evolve
 from agentloop.core.state import State
+from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
 from agentloop.types.events import (
     Compacted,
@@ -191,11 +192,14 @@ def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:
         return "start"
     if cut is not None:
         return "cut"
-    if replied.reply.usage.cache_read_input_tokens or not _cacheable(state):
-        return "extends"
+    assert state.pending is not None
     assert state.pending_at is not None
+    tail = [b for b in state.pending.breakpoints if b.message != SYSTEM]
+    expected = state.sent.prompt_tokens if tail else state.prefix_tokens
+    if replied.reply.usage.cache_read_input_tokens * 2 >= expected or not _cacheable(state):
+        return "extends"
     gap = (state.pending_at - state.sent.at).total_seconds()
-    return "cold" if gap > TTL_SECONDS["5m"] else "moved"
+    return "cold" if gap > TTL_SECONDS[state.pending.breakpoints[-1].ttl if tail else "5m"] else "moved"
 
 
 def _cacheable(state: State) -> bool:

@@ -16,8 +16,10 @@ from typing import NamedTuple
 MAX_BYTES = 20_000_000
 """Larger files are neither read nor written: a session has no use for them, and the engine holds results in memory."""
 
-PROTECTED_FOLDERS = frozenset({"sessions", "tools", "prompts"})
-PROTECTED_NAMES = frozenset({"agentloop.toml", "pyproject.toml", "makefile", "agents.md", "claude.md"})
+PROTECTED_FOLDERS = frozenset({"sessions", "tools", "prompts", "outbox"})
+PROTECTED_NAMES = frozenset(
+    {"agentloop.toml", "pyproject.toml", "makefile", "agents.md", "claude.md", "allowed_hosts.txt", "allowed_commands.txt"}
+)
 PROTECTED_SUFFIXES = frozenset({".py", ".pyc", ".pth", ".sh"})
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,6 +55,11 @@ def rooted(path: str, root: Path) -> Path:
 
 def read_text(root: Path, path: str) -> str:
     """The text of a file under the root; bytes that are not UTF-8 are replaced. Raises ValueError, FileNotFoundError."""
+    return read_bytes(root, path).decode("utf-8-sig", "replace").replace("\r\n", "\n")
+
+
+def read_bytes(root: Path, path: str) -> bytes:
+    """The bytes of a file under the root. Raises ValueError, FileNotFoundError."""
     with _parent(root, path) as (folder, name):
         fd = os.open(name, _READ, dir_fd=folder)
         try:
@@ -62,14 +69,14 @@ def read_text(root: Path, path: str) -> str:
         finally:
             os.close(fd)
     _refuse_if_large(len(data), path)
-    return data.decode("utf-8-sig", "replace").replace("\r\n", "\n")
+    return data
 
 
 def write_text(root: Path, path: str, text: str) -> int:
     """Write a file under the root, all of it or nothing of it; returns its size in bytes.
 
     Folders are made as needed. Raises ValueError for places that are not a tool's to write: sessions, prompts, tools,
-    configuration, program code, hidden files.
+    configuration, lists of what is allowed, the outbox, program code, hidden files.
     """
     data = text.encode("utf-8")
     _refuse_if_large(len(data), path)
@@ -79,6 +86,21 @@ def write_text(root: Path, path: str, text: str) -> int:
             _refuse_unless_regular(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode, path)
         _replace(folder, name, data)
     return len(data)
+
+
+def move_file(root: Path, source: str, target: str) -> None:
+    """Move a file under the root in one step: whoever looks finds it at the one place or at the other.
+
+    The source must be a tool's to write. The target is named by the tool's author and never by the model: it may lie in a
+    folder that `write_text` refuses. Raises ValueError where something stands there already, FileNotFoundError.
+    """
+    _refuse_protected(source, root)
+    with _parent(root, source) as (old, name), _parent(root, target, make=True) as (new, new_name):
+        _refuse_unless_regular(os.stat(name, dir_fd=old, follow_symlinks=False).st_mode, source)
+        with suppress(FileNotFoundError):
+            os.stat(new_name, dir_fd=new, follow_symlinks=False)
+            raise ValueError(f"'{target}' is there already")
+        os.rename(name, new_name, src_dir_fd=old, dst_dir_fd=new)
 
 
 def files_in(root: Path, folder: str = ".") -> tuple[Found, ...]:
@@ -183,7 +205,8 @@ def _refuse_protected(path: str, root: Path) -> None:
             or place.suffix in PROTECTED_SUFFIXES
             or any(p.startswith(".") for p in parts)
         ):
-            raise ValueError(f"'{path}' is not for tools to write: sessions, prompts, tools, settings, programs, hidden files")
+            kinds = "sessions, prompts, tools, settings, the outbox, programs, hidden files"
+            raise ValueError(f"'{path}' is not for tools to write: {kinds}")
 
 
 def _refuse_unless_regular(mode: int, path: str) -> None:

@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +19,7 @@ from typing import Any, Protocol, cast, overload
 
 from agentloop.errors import RegistryError
 from agentloop.types.base import Json, compact
-from agentloop.types.events import Effect, ToolCard
+from agentloop.types.events import Effect, FactsSettings, ToolCard
 
 Function = Callable[..., Any]
 
@@ -50,6 +51,7 @@ class Tool:
     facts: str = "facts"
     ready: SdkTool | None = None
     """Set where the tool came as an SDK object: its definition is taken as it is."""
+    facts_settings: FactsSettings | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself."""
@@ -75,7 +77,9 @@ class Tool:
     @property
     def card(self) -> ToolCard:
         """What the session's log says about the tool."""
-        return ToolCard(name=self.name, effect=self.effect, timeout_s=self.timeout_s, facts=self.facts)
+        return ToolCard(
+            name=self.name, effect=self.effect, timeout_s=self.timeout_s, facts=self.facts, facts_settings=self.facts_settings
+        )
 
     @property
     def place(self) -> str:
@@ -94,7 +98,7 @@ class Tool:
 def tool(function: Function, /) -> Tool: ...
 @overload
 def tool(
-    *, name: str | None = None, effect: Effect = "once", timeout_s: float = 60.0, facts: str = "facts"
+    *, name: str | None = None, effect: Effect = "once", timeout_s: float = 60.0, facts: str | FactsSettings = "facts"
 ) -> Callable[[Function], Tool]: ...
 def tool(
     function: Function | None = None,
@@ -103,7 +107,7 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_s: float = 60.0,
-    facts: str = "facts",
+    facts: str | FactsSettings = "facts",
 ) -> Tool | Callable[[Function], Tool]:
     """Make a tool of a typed function, sync or async, with a Google-style docstring.
 
@@ -115,11 +119,12 @@ def tool(
             between the call is reported as of unknown outcome and never repeated.
         timeout_s: Seconds until a call is given up.
         facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `keep`: the
-            model sees it whole.
+            model sees it whole. `FactsSettings`: facts, and what matters in them.
     """
+    mode, settings = ("facts", facts) if isinstance(facts, FactsSettings) else (facts, None)
 
     def make(f: Function) -> Tool:
-        return Tool(f, name or f.__name__, effect, timeout_s, facts)
+        return Tool(f, name or f.__name__, effect, timeout_s, mode, facts_settings=settings)
 
     return make if function is None else make(function)
 
@@ -148,7 +153,8 @@ class Registry:
         if len(tools) > MAX_TOOLS:
             raise RegistryError(f"{len(tools)} tools, at most {MAX_TOOLS}; name those you need in the agent's 'tools'")
         self.tools: dict[str, Tool] = {t.name: t for t in tools}
-        self.definitions: tuple[Json, ...] = tuple(t.definition for t in tools)
+        # copies: a tool can reach what it is made of, and what it changes there must not reach the prefix
+        self.definitions: tuple[Json, ...] = tuple(deepcopy(t.definition) for t in tools)
 
     def only(self, names: Sequence[str] | None) -> "Registry":
         """The tools of these names; all where none are named. Raises RegistryError for a name that is not there."""
@@ -224,6 +230,8 @@ def _check(tool: Tool, data: Json) -> None:
         raise RegistryError(f"{where}: the name must match {NAME.pattern}")
     if tool.effect not in ("read", "idempotent", "once"):
         raise RegistryError(f"{where}: effect '{tool.effect}' is none of read, idempotent, once")
+    if not tool.timeout_s or tool.timeout_s <= 0:
+        raise RegistryError(f"{where}: timeout_s must be more than 0 seconds, found {tool.timeout_s!r}")
     schema = data.get("input_schema")
     kind = schema.get("type") if isinstance(schema, dict) else type(schema).__name__
     if "input_schema" in data and kind != "object":

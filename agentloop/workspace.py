@@ -5,6 +5,7 @@ wins: flag, environment, the agent's front matter, the workspace's file, the use
 """
 
 import difflib
+import json
 import os
 import re
 import stat
@@ -47,6 +48,9 @@ class Settings(Strict):
     state_ttl: Ttl | Literal["off"] = "5m"
     tail_ttl: Ttl | Literal["off"] = "5m"
     facts_over_tokens: int = Field(default=1_000, ge=50)
+    """A larger tool result is shown as facts."""
+    facts_share: float = Field(default=0.25, gt=0, le=1, allow_inf_nan=False)
+    """What of it is shown, at most."""
     allow_volatile: tuple[str, ...] = ()
     """Texts in the prefix that look volatile and are known to stay the same."""
     fsync: Literal["always", "never"] = "always"
@@ -93,10 +97,10 @@ class AgentFile(NamedTuple):
     playbook: Path | None = None
 
 
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook"})
+_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule"})
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
-    | {"static_ttl", "state_ttl", "tail_ttl", "facts_over_tokens", "allow_volatile"}
+    | {"static_ttl", "state_ttl", "tail_ttl", "facts_over_tokens", "facts_share", "allow_volatile"}
 )
 _OTHERS_KEYS = frozenset({"color", "skills", "hooks", "permissionMode", "disallowedTools", "memory", "mcpServers"})
 """Keys of other programs' agent files, which mean nothing here."""
@@ -230,7 +234,7 @@ def agent_file(path: Path) -> AgentFile:
         settings={k: v for k, v in data.items() if k in _AGENT_SETTINGS},
         description=str(data.get("description") or ""),
         tools=_names(path, data.get("tools")),
-        scene=data.get("scene"),
+        scene=_text_of(path, data, "scene"),
         playbook=path.parent / str(playbook) if playbook else None,
     )
 
@@ -291,6 +295,13 @@ def _front_line(path: Path, front: str, key: str) -> str:
     return next((f"{path}, line {i + 2}" for i, line in enumerate(lines) if line.lstrip().startswith(f"{key}:")), str(path))
 
 
+def _text_of(path: Path, data: dict[str, Any], key: str) -> str | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise PromptError(f"{path}: '{key}' must be text, found {value!r}")
+    return value
+
+
 def _names(path: Path, value: Any) -> tuple[str, ...] | None:
     match value:
         case None:
@@ -311,7 +322,7 @@ def secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def redactor(environment: Mapping[str, str]) -> Callable[[str], str]:
     """A function that takes these secrets out of a text."""
-    hidden = secrets(environment)
+    hidden = [form for v in secrets(environment) for form in dict.fromkeys((v, json.dumps(v)[1:-1]))]
 
     def redact(text: str) -> str:
         for value in hidden:

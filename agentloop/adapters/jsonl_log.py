@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,8 @@ class JsonlLog:
         self._seq = 0
         self._digest = b""
         self._size = 0
+        self._interrupted = False
+        """Something broke into the last append: what stands in the file has to be looked at first."""
 
     def events(self) -> Iterator[Event]:
         """Every event, oldest first. Raises LogDamaged, LogVersion."""
@@ -159,26 +162,32 @@ class JsonlLog:
 
     def _open(self) -> None:
         """Find the end of what was written; cut off a torn line, so that the next one does not join it."""
-        last: _Line | None = None
-        if self.path.exists():
-            for last in self._lines():
-                self._seq = last.event.seq + 1
-        self._digest, self._size = (last.digest, last.end) if last is not None else (b"", 0)
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._find_end()
+        self._sync_folder()
+
+    def _find_end(self) -> None:
+        newest = deque(self._lines(), maxlen=1)
+        last = newest[0] if newest else None
+        self._seq, self._digest, self._size = (last.event.seq + 1, last.digest, last.end) if last is not None else (0, b"", 0)
         os.ftruncate(self._file, self._size)
         self._sync(self._file)
-        self._sync_folder()
+        self._interrupted = False
 
     def append(self, body: Body, at: datetime) -> Event:
         """Write one more event, whole. Raises LogWriteFailed; then it did not happen, and nothing more is written."""
         if self._file < 0:
             raise LogWriteFailed(f"{self.path} is not open for writing")
+        if self._interrupted:
+            self._find_end()
+        self._interrupted = True  # until everything is done: Ctrl-C may come between any two of these lines
         event = Event(seq=self._seq, at=at, body=body)
         stamp = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         content = compact({"seq": event.seq, "at": stamp, "body": body_data(body)})[:-1]
         digest = _digest(self._digest, content)
         self._write(content + _sealed(digest) + b"\n")
         self._seq, self._digest = self._seq + 1, digest
+        self._interrupted = False
         return event
 
     def _write(self, line: bytes) -> None:

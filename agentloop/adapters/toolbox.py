@@ -14,9 +14,11 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from agentloop import surroundings
 from agentloop.ports import Answer
 from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
@@ -37,6 +39,16 @@ _BLOCKS: dict[str, tuple[str, type]] = {
 }
 """Content blocks by type, and the field without which a record only looks like one."""
 
+_BLOCK_KEYS: dict[str, frozenset[str]] = {
+    "text": frozenset({"type", "text", "cache_control"}),
+    "image": frozenset({"type", "source", "cache_control"}),
+    "document": frozenset({"type", "source", "title", "context", "citations", "cache_control"}),
+    "search_result": frozenset({"type", "source", "title", "content", "citations", "cache_control"}),
+    "tool_reference": frozenset({"type", "tool_name", "cache_control"}),
+}
+"""The fields the API takes: a record with any other is a record, not a block."""
+_SOURCES = frozenset({"base64", "url", "file", "text", "content"})
+
 
 class Toolbox:
     """A `ToolRunner` over a frozen registry."""
@@ -51,6 +63,8 @@ class Toolbox:
         self._redact = redact
         self.leaked = 0
         """Threads of calls that were given up and may still run."""
+        self.undone: list[str] = []
+        """What tools changed in the process, and was changed back: `name: the environment`."""
 
     def card(self, name: str) -> ToolCard | None:
         """What the tool declared."""
@@ -67,9 +81,18 @@ class Toolbox:
 
     def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
         """The answers, in the order of the calls."""
+        before = surroundings.here()
         running = [_Running(self._tools[c.name], c, self._current(c, idempotency_key(c))) for c in calls]
         for one in running:
-            yield self._answer(one)
+            answer = self._answer(one)
+            self._undo(before, one.tool.name)
+            yield answer
+
+    def _undo(self, before: surroundings.Surroundings, name: str) -> None:
+        """The next turn starts in the process that the session started in, whatever a tool did to it."""
+        if changed := surroundings.restored(before):
+            self.undone += [f"{name}: {what}" for what in changed]
+            structlog.get_logger(__name__).warning("tool_changed_process", tool=name, changed_back=changed)
 
     def _current(self, call: Call, key: str) -> CurrentCall:
         return CurrentCall(self._session_id, call.id, key, self._root)
@@ -138,7 +161,8 @@ def as_content(value: Any) -> str | list[Block]:
         case bytes() | bytearray():
             return _text(bytes(value).decode("utf-8", "replace"))
         case list() if value and all(map(_is_block, value)):
-            return [plain_json({**b, "text": _text(b["text"])} if b["type"] == "text" else b) for b in value]
+            shown = [_block(b) for b in value]
+            return "\n".join(b["text"] for b in shown) if all(b["type"] == "text" for b in shown) else shown
         case Iterator():
             return _text(_first(value))
         case _:
@@ -148,7 +172,16 @@ def as_content(value: Any) -> str | list[Block]:
 def _is_block(value: Any) -> bool:
     kind = value.get("type") if isinstance(value, dict) else None
     needed = _BLOCKS.get(kind) if isinstance(kind, str) else None
-    return needed is not None and isinstance(value.get(needed[0]), needed[1])
+    if needed is None or not isinstance(value.get(needed[0]), needed[1]) or not value.keys() <= _BLOCK_KEYS[str(kind)]:
+        return False
+    return kind not in ("image", "document") or value["source"].get("type") in _SOURCES
+
+
+def _block(block: Block) -> Block:
+    """A content block as it is, without a cache mark: where the cache ends is for the engine to say."""
+    kept = {k: v for k, v in block.items() if k != "cache_control"}
+    shown: Block = plain_json({**kept, "text": _text(kept["text"])} if kept["type"] == "text" else kept)
+    return shown
 
 
 def _text(value: str) -> str:
@@ -166,7 +199,7 @@ def _first(pieces: Iterable[object]) -> str:
     size = 0
     for piece in pieces:
         kept.append(piece if isinstance(piece, str) else str(piece))
-        size += len(kept[-1])
+        size += max(1, len(kept[-1]))  # nothing, given without end, is endless too
         if size > MAX_RESULT_CHARS:
             break
     return "".join(kept)

@@ -1,5 +1,6 @@
 """The command line. Each group of commands is a module of its own, loaded when it is called."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -55,12 +56,14 @@ def cli() -> None:
 
 def main() -> None:
     """The program. Whatever goes wrong is a few lines on standard error and a documented exit code."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as the program runs
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as e:
         code = e.exit_code
-    except click.Abort:
-        code = 130
+    except click.Abort as e:
+        code = {"SIGTERM": 143, "SIGHUP": 129}.get(str(e.__context__), 130)
     except click.ClickException as e:
         e.show()
         code = e.exit_code

@@ -6,7 +6,6 @@ import click
 
 from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
-from agentloop.core.folding import begin
 from agentloop.errors import ReplayDiffers
 from agentloop.report import report as report_of
 from agentloop.types.events import SessionStarted
@@ -37,7 +36,7 @@ def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path
 @workspace_option
 def replay(session: str, as_json: bool, workspace: Path) -> None:
     """Decide everything again from the log of SESSION, and compare every request's digest."""
-    from agentloop.policies import PolicySettings  # `report` does without
+    from agentloop.policies import recorded  # `report` does without
     from agentloop.replay import replay as replay_events
 
     sessions = sessions_of(workspace)
@@ -45,7 +44,7 @@ def replay(session: str, as_json: bool, workspace: Path) -> None:
     events = sessions.events(session_id)
     start = events[0].body
     assert isinstance(start, SessionStarted)
-    policies = PolicySettings.model_validate(begin(start, events[0].at).policies).policies()
+    policies = recorded(start.policies).policies()
     found = replay_events(events, policies)
     if as_json:
         difference = found.difference._asdict() if found.difference else None

@@ -33,19 +33,27 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def setting_options(command: Command) -> Command:
-    """The settings that can be given as flags."""
+def limit_options(command: Command) -> Command:
+    """What may be changed when a session is taken up again."""
     for option in (
         click.option("--provider", type=click.Choice(["scripted", "anthropic"]), help="Who plays the model."),
-        click.option("--model", help="Model id."),
         click.option("--base-url", help="Where the Messages API is."),
-        click.option("--policy", type=click.Choice(["rent", "never", "keep_pairs", "every_turn"]), help="Compaction."),
-        click.option("--state", type=click.Choice(["engine", "model"]), help="Who writes the session state."),
-        click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),
         click.option("--max-turns", type=int, help="Requests to the model, at most."),
         click.option("--max-budget-usd", help="USD, at most."),
         click.option("--max-wall-s", type=float, help="Seconds, at most."),
         click.option("--max-tokens", type=int, help="Output tokens of one reply, at most."),
+    ):
+        command = option(command)
+    return command
+
+
+def frozen_options(command: Command) -> Command:
+    """What is frozen when a session starts."""
+    for option in (
+        click.option("--model", help="Model id."),
+        click.option("--policy", type=click.Choice(["rent", "never", "keep_pairs", "every_turn"]), help="Compaction."),
+        click.option("--state", type=click.Choice(["engine", "model"]), help="Who writes the session state."),
+        click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),
         click.option("--static-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of tools and system."),
         click.option("--state-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the session state."),
         click.option("--tail-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the turns."),

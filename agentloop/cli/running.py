@@ -15,10 +15,10 @@ from agentloop.adapters import telemetry
 from agentloop.api import Agent, Result
 from agentloop.cli import render
 from agentloop.cli.live import LiveLine
-from agentloop.cli.options import agent_of, here, sessions_of, setting_options, workspace_option
+from agentloop.cli.options import agent_of, frozen_options, here, limit_options, sessions_of, workspace_option
 from agentloop.core.state import State
 from agentloop.engine import Interrupted
-from agentloop.errors import EXIT_CODES, UsageError
+from agentloop.errors import EXIT_CODES, PromptError, UsageError
 from agentloop.report import Report
 from agentloop.report import report as report_of
 from agentloop.types.events import Event, SessionStarted
@@ -41,7 +41,8 @@ def output_options(command: Any) -> Any:
 @click.option("--session-id", help="The id of the session; starting one twice carries it on.")
 @output_options
 @workspace_option
-@setting_options
+@limit_options
+@frozen_options
 @click.pass_context
 def run(
     ctx: click.Context, /, agent: str, prompt: str, session_id: str | None, workspace: Path, output_format: str, as_json: bool,
@@ -62,7 +63,7 @@ def run(
 @click.option("--accept-new-prefix", is_flag=True, help="Go on with other tools than the session started with.")
 @output_options
 @workspace_option
-@setting_options
+@limit_options
 @click.pass_context
 def resume(
     ctx: click.Context, /, session: str, prompt: str | None, agent: str | None, accept_new_prefix: bool, workspace: Path,
@@ -73,10 +74,11 @@ def resume(
     session_id = sessions.find(session)
     started = sessions.events(session_id)[0].body
     assert isinstance(started, SessionStarted)
-    if flags.get("provider") is None and started.played_by.startswith("script:"):
-        flags["provider"] = "scripted"
     with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
-        ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
+        try:
+            ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
+        except PromptError as e:
+            raise UsageError(f"{e}\nthe session was started by '{started.agent}'; name its prompt file with --agent") from e
         text = _readable(prompt) if prompt is not None else None
         result = ready.resume(session_id, text=text, accept_new_prefix=accept_new_prefix)
         printer.result(ready, result)

@@ -9,7 +9,7 @@ from agentloop.core import cuts, tokens, view
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Block, Call, Message
-from agentloop.types.events import Decision, Outcome, RawResult
+from agentloop.types.events import Decision, FactsSettings, Outcome, RawResult
 from agentloop.types.request import Breakpoint, Request
 
 MAX_PAUSES = 10
@@ -62,8 +62,10 @@ class LedgerPolicy(Protocol):
 class FactsPolicy(Protocol):
     """Cuts a large tool result down to what the model needs, before the model first sees it."""
 
-    def shown(self, call: Call, content: str, mode: str, handle: str, family: str) -> Shown:
-        """The result as the model will see it; `handle` is the digest of the whole."""
+    def shown(
+        self, call: Call, content: str, mode: str, handle: str, family: str, settings: FactsSettings | None = None
+    ) -> Shown:
+        """The result as the model will see it; `handle` is the digest of the whole, `settings` the tool's own."""
         ...
 
 

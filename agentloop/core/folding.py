@@ -91,8 +91,8 @@ def evolve(state: State, event: Event) -> State:
             return _replied(state, replied)
         case ModelFailed() as failed:
             return _failed(state, failed)
-        case ToolStarted(call_id=call_id):
-            return changed(state, started=state.started | {call_id})
+        case ToolStarted(call_id=call_id, effect=effect):
+            return changed(state, started={**state.started, call_id: effect})
         case ToolFinished() as finished:
             return _finished(state, finished)
         case Compacted() as compacted:
@@ -151,7 +151,7 @@ def _replied(state: State, replied: ModelReplied) -> State:
         given_tokens=0,
         open_calls=() if trouble is not None else blocks.calls(reply.content),
         results=(),
-        started=frozenset(),
+        started={},
         sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
     )
 
@@ -224,7 +224,7 @@ def _finished(state: State, finished: ToolFinished) -> State:
         state,
         open_calls=tuple(c for c in state.open_calls if c.id != finished.call_id),
         results=results,
-        started=state.started - {finished.call_id},
+        started={c: e for c, e in state.started.items() if c != finished.call_id},
     )
     return state if state.open_calls else _answered(state)
 

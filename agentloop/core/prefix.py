@@ -15,6 +15,7 @@ from agentloop.types.request import Prefix, Request
 DivergenceKind = Literal["model_changed", "tools_changed", "system_changed", "messages_changed"]
 
 _CONTEXT = 40
+_OF_ENVIRONMENT = "the value of $"
 _VOLATILE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a uuid", re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)),
     ("a date", re.compile(r"\b(?:19|20)\d\d-[01]\d-[0-3]\d(?:T[\d:.]+(?:Z|[+-][\d:]+)?)?\b")),
@@ -63,7 +64,8 @@ def volatile(prefix: Prefix, environment: Mapping[str, str], allowed: Sequence[s
     for where, text in _texts(prefix):
         for what, value, at in _in_text(text, environment):
             if not any(value in a or a in value for a in allowed if a):
-                found.append(Volatile(where, text.count("\n", 0, at) + 1, what, value))
+                shown = value if not what.startswith(_OF_ENVIRONMENT) else "(not shown)"
+                found.append(Volatile(where, text.count("\n", 0, at) + 1, what, shown))
     return tuple(found)
 
 
@@ -79,7 +81,7 @@ def _in_text(text: str, environment: Mapping[str, str]) -> list[tuple[str, str, 
     found = [(what, m.group(), m.start()) for what, pattern in _VOLATILE for m in pattern.finditer(text)]
     for name, value in environment.items():
         if len(value) >= 8 and not value.isalpha() and (at := text.find(value)) >= 0:
-            found.append((f"the value of ${name}", value, at))
+            found.append((f"{_OF_ENVIRONMENT}{name}", value, at))
     return sorted(found, key=lambda f: f[2])
 
 

@@ -1,5 +1,6 @@
 """Everything that is known of a session: its log, folded (`core/folding.py` does that)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call, Message
-from agentloop.types.events import Limits, ModelRequested, Outcome, ToolCard, ToolFinished
+from agentloop.types.events import Effect, Limits, ModelRequested, Outcome, ToolCard, ToolFinished
 from agentloop.types.request import Failure, Prefix
 from agentloop.types.usage import ModelCard, Usage
 
@@ -101,8 +102,8 @@ class State:
     open_calls: tuple[Call, ...] = ()
     """Calls of the last reply that have no answer yet."""
     results: tuple[ToolFinished, ...] = ()
-    started: frozenset[str] = frozenset()
-    """Calls that were started and have not finished."""
+    started: Mapping[str, Effect] = field(default_factory=dict)
+    """Calls that were started and have not finished, with the effect that was recorded."""
     asked: int = 0
     """Replies to requests for a turn: what `max_turns` counts."""
     pending: ModelRequested | None = None

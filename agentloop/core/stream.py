@@ -7,7 +7,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from typing import Any
 
-from agentloop.types.base import Json, compact, parsed, plain_json
+from agentloop.types.base import Json, compact, parsed, plain, plain_json
 from agentloop.types.request import Reply
 from agentloop.types.usage import Usage
 
@@ -110,16 +110,16 @@ class StreamedReply:
         if not self._ended or stop_reason is None or self._open:
             raise StreamBroken("the stream ended before the reply did")
         content = [self._content[i] for i in sorted(self._content)]
-        if stop_reason == "tool_use" and any("_broken_input" in b for b in content):
+        if stop_reason != "max_tokens" and any("_broken_input" in b for b in content):
             raise StreamBroken("the input of a tool call is not JSON")
         content = [{k: v for k, v in b.items() if k != "_broken_input"} for b in content]
         usage = read_usage(self._usage)
         return Reply(
-            message_id=str(self._message.get("id") or ""),
-            model=str(self._message.get("model") or ""),
+            message_id=plain(str(self._message.get("id") or "")),
+            model=plain(str(self._message.get("model") or "")),
             content=tuple(_sendable(b) for b in content),
-            stop_reason=str(stop_reason),
-            stop_details=self._delta.get("stop_details"),
+            stop_reason=plain(str(stop_reason)),
+            stop_details=plain_json(self._delta.get("stop_details")),
             usage=usage or _upper_estimate(body_bytes, content),
             usage_estimated=usage is None,
             cache_miss=_cache_miss(self._message),
@@ -158,7 +158,7 @@ def _upper_estimate(body_bytes: int, content: list[Json]) -> Usage:
 def _cache_miss(message: Json) -> Json | None:
     diagnostics = message.get("diagnostics")
     reason = diagnostics.get("cache_miss_reason") if isinstance(diagnostics, dict) else None
-    return reason if isinstance(reason, dict) else None
+    return plain_json(reason) if isinstance(reason, dict) else None
 
 
 def _sendable(block: Json) -> Json:

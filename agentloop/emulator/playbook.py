@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agentloop.core.cache import as_blocks
 from agentloop.emulator import script
+from agentloop.emulator.answers import invalid
 from agentloop.emulator.script import ScriptedReply
 from agentloop.errors import ConfigError
 from agentloop.types import blocks
@@ -138,7 +139,8 @@ def _played(step: Step, request: Json, ids: str) -> ScriptedReply:
     try:
         calls = [_call(call, request, f"toolu_{ids}_{k}") for k, call in enumerate(step.call)]
     except _NoMatch as e:
-        return script.spoken(f"Nothing that I have seen matches /{e.pattern}/, so I cannot make the next call.")
+        where = f"playbook step {ids}"
+        raise invalid(f"{where}: nothing in the request matches /{e.pattern}/, so the script cannot go on") from e
     thought = [_thinking(step.think)] if step.think else []
     said = [blocks.text(step.say)] if step.say else []
     return script.replying([*thought, *said, *calls])

@@ -74,6 +74,7 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
             for at, body in perform(decide(state, policies, now), state, policies, shell, now):
                 state = write(at, body)
     except KeyboardInterrupt as e:
+        state = fold(log.events())  # the interrupt may have come after an event was written and before it was folded
         for body in recovery.interrupted(state, e):
             state = write(shell.clock.now(), body)
     return state
@@ -83,7 +84,7 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
     """Do what was decided, event by event. What was decided carries the time at which it was: replay decides by it."""
     match effect:
         case CallModel():
-            yield from _call_model(effect, state, shell, now)
+            yield from _call_model(effect, state, policies, shell, now)
         case RunTools(calls=calls):
             for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
                 yield Happened(shell.clock.now(), body)
@@ -106,26 +107,34 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
             assert_never(unknown)
 
 
-def _call_model(effect: CallModel, state: State, shell: Shell, now: datetime) -> Iterator[Happened]:
+def _call_model(effect: CallModel, state: State, policies: Policies, shell: Shell, now: datetime) -> Iterator[Happened]:
     request = effect.request
     body = wire.body(request)
     turn, purpose = state.asked + 1, request.purpose
-    yield Happened(
-        now,
-        ModelRequested(
-            turn=turn,
-            purpose=purpose,
-            digest=wire.digest(body),
-            body_bytes=len(body),
-            breakpoints=request.breakpoints,
-            max_tokens=request.max_tokens,
-            decision=effect.decision,
-        ),
+    asked = ModelRequested(
+        turn=turn,
+        purpose=purpose,
+        digest=wire.digest(body),
+        body_bytes=len(body),
+        breakpoints=request.breakpoints,
+        max_tokens=request.max_tokens,
+        decision=effect.decision,
     )
+    yield Happened(now, asked)
+    risked = evolve(state, Event(seq=0, at=now, body=asked))
     started = shell.clock.monotonic()
     for answer in shell.model.ask(body):
         if isinstance(answer, Failure):
-            yield Happened(shell.clock.now(), ModelFailed(turn=turn, purpose=purpose, failure=answer))
+            at = shell.clock.now()
+            failed = ModelFailed(turn=turn, purpose=purpose, failure=answer)
+            risked = evolve(risked, Event(seq=0, at=at, body=failed))
+            if answer.retry_in_s is not None and (stop := policies.budget.stop(risked, at)) is not None:
+                last = answer.model_copy(
+                    update={"retry_in_s": None, "message": f"{answer.message}; not tried again: {stop[1]}"}
+                )
+                yield Happened(at, ModelFailed(turn=turn, purpose=purpose, failure=last))
+                return
+            yield Happened(at, failed)
         else:
             took = round(shell.clock.monotonic() - started, 6)
             yield Happened(shell.clock.now(), ModelReplied(turn=turn, purpose=purpose, reply=answer, duration_s=took))

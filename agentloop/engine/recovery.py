@@ -33,7 +33,8 @@ def left_open(state: State, runner: ToolRunner) -> Iterator[Body]:
         yield _cut_off(state, "the process ended before the reply was recorded")
     for call in state.open_calls:
         card = runner.card(call.name)
-        if call.id in state.started and (card is None or card.effect == "once"):
+        now = card.effect if card is not None else "once"
+        if call.id in state.started and "once" in (state.started[call.id], now):
             yield ToolFinished(
                 turn=state.asked, call_id=call.id, name=call.name, content=UNKNOWN, is_error=True, outcome="unknown"
             )

@@ -60,7 +60,8 @@ def _finished(call: Call, answer: Answer, state: State, facts: FactsPolicy, card
     content, raw = answer.content, None
     if isinstance(content, str) and not answer.is_error:
         data = content.encode()
-        shown = facts.shown(call, content, card.facts, hashlib.sha256(data).hexdigest(), state.card.tokenizer)
+        digest = hashlib.sha256(data).hexdigest()
+        shown = facts.shown(call, content, card.facts, digest, state.card.tokenizer, card.facts_settings)
         content, raw = shown.content, shown.raw
         if raw is not None:
             blobs.put(data)  # before the model can see the handle

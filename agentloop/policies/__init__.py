@@ -2,17 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from agentloop.core.decide import Policies
+from agentloop.errors import ConfigError, UsageError
 from agentloop.policies.budget import Budget, HardBudget
 from agentloop.policies.caching import Caching, FourMarks, WrittenTtl
 from agentloop.policies.compaction import Compaction, EveryTurn, KeepPairs, Never, Rent
-from agentloop.policies.facts import Facts, HeadTailMatches, Whole
+from agentloop.policies.facts import ByKind, Facts, HeadTailMatches, Whole
 from agentloop.policies.ledger import EngineLedger, Ledger, LinesLedger, ModelLedger
 from agentloop.types.base import Json, Settings
 
 __all__ = [
+    "ByKind",
     "EngineLedger",
     "EveryTurn",
     "FourMarks",
@@ -27,6 +29,7 @@ __all__ = [
     "Whole",
     "from_settings",
     "preset",
+    "recorded",
 ]
 
 
@@ -35,7 +38,7 @@ class PolicySettings(Settings):
 
     compaction: Annotated[Compaction, Field(discriminator="kind")] = Rent()
     ledger: Annotated[Ledger, Field(discriminator="kind")] = EngineLedger()
-    facts: Annotated[Facts, Field(discriminator="kind")] = HeadTailMatches()
+    facts: Annotated[Facts, Field(discriminator="kind")] = ByKind()
     budget: Budget = HardBudget()
     caching: Caching = FourMarks()
 
@@ -58,6 +61,18 @@ PRESETS: dict[str, PolicySettings] = {
 }
 
 
+def recorded(data: Json) -> PolicySettings:
+    """The policies that a log names. Raises UsageError where they were somebody's own, or are not known here."""
+    if data.get("kind") == "own":
+        raise UsageError("the session ran under policies of your own: give them again (policies=...), in Python")
+    try:
+        return PolicySettings.model_validate(data)
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise UsageError(f"the session's policies are not known here ({where}: {fault['msg']}): upgrade agentloop") from e
+
+
 def preset(name: str) -> PolicySettings:
     """The policies that go by a name: `rent` (the default), `never`, `keep_pairs`, `every_turn`. Raises KeyError."""
     return PRESETS[name]
@@ -71,6 +86,7 @@ def from_settings(
     state_ttl: WrittenTtl = "5m",
     tail_ttl: WrittenTtl = "5m",
     facts_over_tokens: int = 1_000,
+    facts_share: float = 0.25,
     state_written_by: str = "engine",
 ) -> PolicySettings:
     """A preset with the settings of a workspace. `every_turn` keeps its own state and caching: it is a baseline."""
@@ -78,12 +94,16 @@ def from_settings(
     changes: Json = {"keep_pairs": keep_pairs} if not isinstance(compaction, Never) else {}
     if isinstance(compaction, Rent) and tail_ttl != "off":
         changes["ttl"] = tail_ttl
-    caching = FourMarks(static_ttl=static_ttl, state_ttl=state_ttl, tail_ttl=tail_ttl)
+    try:
+        caching = FourMarks(static_ttl=static_ttl, state_ttl=state_ttl, tail_ttl=tail_ttl)
+    except ValidationError as e:
+        ttls = f"static_ttl {static_ttl}, state_ttl {state_ttl}, tail_ttl {tail_ttl}"
+        raise ConfigError(f"{ttls}: the API wants longer lifetimes first; give 1h to those before it too") from e
     return base.model_copy(
         update={
             "compaction": compaction.model_copy(update=changes),
             "ledger": ModelLedger() if state_written_by == "model" and not isinstance(compaction, EveryTurn) else base.ledger,
-            "facts": HeadTailMatches(over_tokens=facts_over_tokens),
+            "facts": ByKind(over_tokens=facts_over_tokens, share=facts_share),
             "caching": base.caching if isinstance(compaction, EveryTurn) else caching,
         }
     )

@@ -29,10 +29,10 @@ class HardBudget(Settings):
         if limits.max_wall_s is not None and (now - state.running_since).total_seconds() >= limits.max_wall_s:
             return "time_limit", f"the limit of {limits.max_wall_s:g} seconds has passed"
         if limits.max_budget_usd is not None and self._affordable(state) < self.least_output_tokens:
-            spent = state.spent_usd + state.at_risk_usd
+            risk = f", up to {state.at_risk_usd:.4f} more for attempts of unknown usage" if state.at_risk_usd else ""
             return "budget_exceeded", (
-                f"{spent:.4f} of {limits.max_budget_usd} USD are spent and the next request may not fit into the rest; "
-                "raise --max-budget-usd to go on"
+                f"{state.spent_usd:.4f} of {limits.max_budget_usd} USD are spent{risk}, and the next request may not fit into "
+                "the rest; raise --max-budget-usd to go on"
             )
         return None
 

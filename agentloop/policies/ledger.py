@@ -62,8 +62,8 @@ class EngineLedger(Settings):
     chars_per_pair: int = Field(default=1_500, ge=100)
     """How much of a pair is kept, on average over the pairs of a cut."""
     said_chars: int = Field(default=200, ge=0)
-    told_chars: int = Field(default=1_000, ge=0)
-    """How much of each thing the user said is kept, word for word."""
+    told_chars: int = Field(default=20_000, ge=0)
+    """How much of each thing the user said is kept, word for word. It does not count against `chars_per_pair`."""
 
     def segment(self, state: State, keep_from: int) -> str:
         """The segment for the turns from the last cut to this one."""
@@ -71,7 +71,8 @@ class EngineLedger(Settings):
         stories = [_story(p.turn, p, self.said_chars, self.told_chars) for p in pairs]
         lines = [_header(pairs), *(line for story in stories for line in story.lines)]
         known = _known(state).union(*(story.values for story in stories))
-        room = self.chars_per_pair * len(pairs) - sum(map(len, lines))
+        told = sum(min(len(p.told), self.told_chars) for p in pairs)
+        room = self.chars_per_pair * len(pairs) - sum(map(len, lines)) + told
         return "\n".join([*lines, *_index(pairs, known, room)])
 
     def question(self, state: State, keep_from: int) -> str | None:
@@ -127,7 +128,8 @@ class ModelLedger(Settings):
         pairs = _pairs(state, keep_from)
         known = _known(state) | _value_set(summary)
         index = _index(pairs, known, self.engine.chars_per_pair * len(pairs) - len(summary))
-        return "\n".join([_header(pairs), summary, *index])
+        handles = [f"   {d}" for p in pairs for d in p.done if _HANDLE.search(d)]
+        return "\n".join([_header(pairs), summary, *handles, *index])
 
 
 class _Story(NamedTuple):

@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+DEEPEST = 100
+"""How deep JSON of others may be nested: what is deeper, other readers of a log refuse."""
+
 Json = dict[str, Any]
 """A JSON object as it was received: key order kept, never edited in place."""
 
@@ -34,9 +37,22 @@ def parsed(text: str) -> Any:
     """The value of a JSON text. Raises ValueError for what `compact` could not write again: NaN, infinities; and for
     what is nested too deep."""
     try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError as e:
         raise ValueError("JSON that is nested too deep") from e
+    if text.count("{") + text.count("[") > DEEPEST and _depth(value) > DEEPEST:
+        raise ValueError(f"JSON that is nested more than {DEEPEST} deep")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deep a value is nested, without recursion."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = [v for v in level if isinstance(v, dict | list)]
+        level = [w for v in inner for w in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def _finite(written: str) -> float:

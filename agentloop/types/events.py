@@ -42,6 +42,19 @@ Outcome = Literal[
 ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown"]
 
 
+class FactsSettings(Frozen):
+    """What a tool says about the facts of its large results."""
+
+    fields: tuple[str, ...] = ()
+    """JSON fields that matter, by name or by a path with dots; lists are passed through."""
+    over_tokens: int | None = Field(default=None, ge=50)
+    """A result of at most this many tokens is shown whole; None: as the session's policy says."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """What is shown of a larger one, at most."""
+    keep_lines: tuple[str, ...] = ()
+    """Words whose lines are always kept."""
+
+
 class ToolCard(Frozen):
     """What a tool declared about itself, beyond the definition that the model sees."""
 
@@ -49,6 +62,7 @@ class ToolCard(Frozen):
     effect: Effect = "once"
     timeout_s: float = 60.0
     facts: str = "facts"
+    facts_settings: FactsSettings | None = None
 
 
 class Limits(Frozen):

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 from agentloop.core import tokens
 from agentloop.core.decide import FactsPolicy
-from agentloop.policies.facts import HeadTailMatches
+from agentloop.policies.facts import ByKind, HeadTailMatches
 from agentloop.types.blocks import Call
 from tests.bench.traces import needs_module, sessions
 
-POLICIES: dict[str, FactsPolicy] = {"head_tail_matches": HeadTailMatches()}
+POLICIES: dict[str, FactsPolicy] = {"by_kind": ByKind(), "head_tail_matches": HeadTailMatches()}
 
 
 class Row(NamedTuple):
@@ -59,8 +59,9 @@ def row(case: tuple[str, dict[str, Any]], policy: str) -> Row:
     got = needs.recall(session, [messages[: 2 * t + 1] for t in range(len(messages) // 2)], found)
     missed = tuple((session["id"], kinds[n["turn"], n["value"]], n["value"]) for n in got["missing"])
     before, after = sum(b for b, _ in sizes), sum(a for _, a in sizes)
+    met, wanted = got["counts"]["recall"]
     most = max((a / b for b, a in sizes), default=0.0)
-    return Row(source, len(sizes), before, after, most, *got["counts"]["recall"], missed)
+    return Row(source, len(sizes), before, after, most, met, wanted, missed)
 
 
 def cut(messages: Sequence[dict[str, Any]], policy: FactsPolicy) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
@@ -97,9 +98,10 @@ def lines(found: Sequence[Row]) -> Iterator[str]:
         own = [r for r in found if source in (r.source, "all")]
         before, after = sum(r.before for r in own), sum(r.after for r in own)
         met, needs = sum(r.met for r in own), sum(r.needs for r in own)
+        most, results = max(r.most for r in own), sum(r.results for r in own)
         yield (
-            f"| {source} | {len(own)} | {sum(r.results for r in own):,} | {before:,} | {after:,} | {after / max(1, before):.3f} "
-            f"| {max(r.most for r in own):.3f} | {needs:,} | {met / max(1, needs):.4f} | {needs - met} |"
+            f"| {source} | {len(own)} | {results:,} | {before:,} | {after:,} | {after / max(1, before):.3f} | {most:.3f} "
+            f"| {needs:,} | {met / max(1, needs):.4f} | {needs - met} |"
         )
     kinds = Counter(kind for r in found for _, kind, _ in r.missed)
     yield "missed by kind: " + (", ".join(f"{kind} {n}" for kind, n in kinds.most_common()) or "none")
@@ -109,23 +111,30 @@ def other_text() -> Iterator[tuple[str, str]]:
     """Text that is in no recording, with a name."""
     root = Path(__file__).parents[2]
     for folder in ("core", "policies", "adapters", "engine", "emulator"):
-        yield "sources of agentloop", "\n".join(p.read_text() for p in sorted((root / "agentloop" / folder).glob("*.py")))
+        yield "sources of agentloop", "\n".join(p.read_text() for p in sorted((root / "agentloop" / folder).rglob("*.py")))
     library = Path(sysconfig.get_paths()["stdlib"])
     for name in ("argparse.py", "ast.py", "typing.py", "http/client.py", "json/decoder.py", "csv.py", "pathlib.py"):
         if (library / name).is_file():
             yield "standard library", (library / name).read_text()
     orders = [
-        {"id": f"ORD-{7000 + n}", "email": f"buyer{n}@shop.example", "total": round(n * 7.31, 2), "lines": [{"sku": f"SK{n % 40:03}", "n": n % 5}]}
+        {
+            "id": f"ORD-{7000 + n}",
+            "email": f"buyer{n}@shop.example",
+            "total": round(n * 7.31, 2),
+            "lines": [{"sku": f"SK{n % 40:03}", "n": n % 5}],
+        }
         for n in range(400)
     ]
     yield "JSON, indented", json.dumps({"page": 1, "orders": orders}, indent=2)
     yield "JSON, compact", json.dumps({"page": 1, "orders": orders})
     yield "JSON lines", "\n".join(map(json.dumps, orders))
     yield "CSV", "id,email,total\n" + "\n".join(f"{o['id']},{o['email']},{o['total']}" for o in orders)
-    yield "log", "\n".join(
-        f"2026-01-0{1 + n // 900} {n % 24:02}:{n % 60:02}:07 {'ERROR' if n % 211 == 5 else 'INFO'} worker-{n % 7} job {n * 37} took {n % 90} ms"
-        for n in range(2_000)
-    )
+    levels = ("INFO", "INFO", "INFO", "WARN", "INFO", "ERROR")
+    times = [f"2026-01-0{1 + n // 900} {n % 24:02}:{n % 60:02}:07" for n in range(2_000)]
+    jobs = [f"{levels[n * n % 211 % 6]} worker-{n % 7} job {n * 37} took {n % 90} ms" for n in range(2_000)]
+    yield "log", "\n".join(map(" ".join, zip(times, jobs, strict=True)))
+    rows = "".join(f"<tr><td><a href='/orders/{o['id']}'>{o['id']}</a></td><td>{o['email']}</td></tr>" for o in orders)
+    yield "HTML", f"<html><head><style>td {{color: red}}</style></head><body><h1>Orders</h1><table>{rows}</table></body></html>"
     yield "Markdown", "\n\n".join(f"## Part {n}\n\n" + "The box was sent and came back again, slowly. " * 12 for n in range(60))
 
 
@@ -140,10 +149,10 @@ def other_lines(policy: FactsPolicy) -> Iterator[str]:
         start = time.perf_counter()
         facts(policy, Call("c", "read", {"path": "x"}), megabyte[:1_000_000])
         took = time.perf_counter() - start
-        old = sums.get(name, [0, 0, 0])
+        old = sums.get(name, [0.0] * 3)
         sums[name] = [old[0] + before, old[1] + after, max(old[2], took * 1_000)]
-    for name, (before, after, took) in sums.items():
-        yield f"| {name} | {before:,.0f} | {after:,.0f} | {after / before:.3f} | {took:.0f} |"
+    for name, (size, left, ms) in sums.items():
+        yield f"| {name} | {size:,.0f} | {left:,.0f} | {left / size:.3f} | {ms:.0f} |"
 
 
 if __name__ == "__main__":

@@ -9,14 +9,21 @@ import anthropic
 import pytest
 
 from agentloop import Agent, current_call, tool
+from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.model_table import models
+from agentloop.adapters.toolbox import Toolbox
 from agentloop.core.state import State
 from agentloop.emulator.app import Emulator
 from agentloop.emulator.playbook import Playbook
 from agentloop.emulator.server import running
-from agentloop.errors import PrefixUnstable, SessionHeld, UsageError
+from agentloop.engine import Shell, run
+from agentloop.errors import ConfigError, PrefixUnstable, SessionHeld, UsageError
+from agentloop.policies import PolicySettings
 from agentloop.replay import replay
-from agentloop.types.events import Event, ToolStarted
+from agentloop.testing import NOON, FixedClock, given, started
+from agentloop.tooling import Registry
+from agentloop.types.events import Event, Limits, ToolStarted
+from agentloop.types.request import Failure, Reply
 
 PLAYBOOK = {
     "name": "orders",
@@ -214,3 +221,85 @@ def test_a_budget_of_nothing_sends_nothing(tmp_path: Path, base_url: str, emulat
 def test_an_agent_needs_a_prompt() -> None:
     with pytest.raises(UsageError, match="prompt file or system"):
         Agent()
+
+
+def test_a_session_of_the_api_is_never_finished_by_a_script(tmp_path: Path, base_url: str) -> None:
+    stopped = agent(tmp_path, base_url, max_turns=1).run("Where are W1 and W2?", session_id="s")
+    script = Playbook.from_data(PLAYBOOK)
+    by_script = Agent(
+        system="You answer questions about orders.", tools=[order_status], workspace=tmp_path, script=script, environment=KEY
+    )
+
+    with pytest.raises(UsageError, match="played by api"):
+        by_script.resume("s")
+
+    assert stopped.outcome == "max_turns"
+    assert agent(tmp_path, base_url, max_turns=5).resume("s").outcome == "completed"
+
+
+def test_a_scripted_session_that_is_resumed_costs_what_an_unbroken_one_costs(tmp_path: Path) -> None:
+    clock = FixedClock()
+
+    def scripted(**limits: object) -> Agent:
+        made: dict[str, object] = {"tools": [order_status], "workspace": tmp_path, "script": Playbook.from_data(PLAYBOOK)}
+        return Agent(system="You answer." * 300, clock=clock, environment={}, **made, **limits)  # type: ignore[arg-type]
+
+    unbroken = scripted().run("Where are W1 and W2?", session_id="whole")
+    scripted(max_turns=1).run("Where are W1 and W2?", session_id="broken")
+    resumed = scripted(max_turns=9).resume("broken")
+
+    assert resumed.cost == unbroken.cost
+    assert resumed.usage == unbroken.usage
+
+
+def test_time_outs_do_not_try_again_past_the_budget(tmp_path: Path) -> None:
+    asked = []
+
+    class TimesOut:
+        def ask(self, body: bytes) -> Iterator[Failure | Reply]:
+            for attempt in range(1, 9):
+                asked.append(attempt)
+                yield Failure(
+                    kind="unavailable",
+                    error_type="timeout",
+                    message="timed out",
+                    attempt=attempt,
+                    retry_in_s=0.0 if attempt < 8 else None,
+                    possibly_billed=True,
+                )
+
+    log = MemoryLog()
+    limits = Limits(max_budget_usd=Decimal("0.03"), max_tokens=1_000)
+    log.append(started(limits=limits), NOON)
+    log.append(given("task"), NOON)
+    shell = Shell(TimesOut(), Toolbox(Registry([]), session_id="s", root=tmp_path), MemoryBlobs(), FixedClock())
+
+    state = run(log, shell, PolicySettings().policies())
+
+    worst = Decimal("0.015")  # 1,000 output tokens at 15 USD a million, the prompt aside
+    assert len(asked) == 1
+    assert state.outcome == "provider_unavailable"
+    assert "not tried again" in state.detail
+    assert worst < state.at_risk_usd < Decimal("0.03")
+
+
+def test_policies_of_ones_own_are_asked_for_again(tmp_path: Path, base_url: str) -> None:
+    own = PolicySettings().policies()
+    first = agent(tmp_path, base_url, policies=own).run("Where are W1 and W2?", session_id="own")
+
+    with pytest.raises(UsageError, match="policies of your own"):
+        agent(tmp_path, base_url).send("own", "Thank you!")
+
+    assert first.outcome == "completed"
+    assert agent(tmp_path, base_url, policies=own).send("own", "Thank you!").outcome == "completed"
+
+
+def test_lifetimes_in_an_order_the_api_refuses_are_refused_at_once(tmp_path: Path, base_url: str) -> None:
+    with pytest.raises(ConfigError, match="longer lifetimes first"):
+        agent(tmp_path, base_url, tail_ttl="1h")
+
+
+def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        agent(tmp_path, "localhost:9").run("Where?")
+    assert not (tmp_path / "sessions").exists()

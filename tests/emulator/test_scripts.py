@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anthropic
 import pytest
 
 from agentloop.emulator import Function, Playbook, Recording, ScriptedReply
@@ -144,13 +145,11 @@ def test_a_match_takes_the_last_place_in_texts_and_tool_results() -> None:
     assert [b["input"] for b in reply.content] == [{"sums": ["30 EUR"], "note": None}, {}]
 
 
-def test_a_match_that_finds_nothing_is_said_in_words(bench: Bench) -> None:
+def test_a_match_that_finds_nothing_is_an_error_and_not_an_end(bench: Bench) -> None:
     bench.play(ORDER)
 
-    reply = bench.ask([user("Hello.")])
-
-    assert reply.stop_reason == "end_turn"
-    assert r"Nothing that I have seen matches /order (\\w+)/" in reply.to_json()
+    with pytest.raises(anthropic.BadRequestError, match=r"nothing in the request matches /order"):
+        bench.ask([user("Hello.")])
 
 
 def test_a_step_without_calls_ends_the_turn_and_so_does_the_end_of_the_playbook() -> None:

@@ -121,8 +121,8 @@ def test_calls_of_a_reply_that_was_cut_off_are_not_open() -> None:
 def test_a_started_call_is_known_until_it_finishes() -> None:
     lines = [started(), given("task"), asked(1), answered(calls_tool("a", "look")), started_call("a")]
 
-    assert after(*lines).started == {"a"}
-    assert after(*lines, finished("a")).started == frozenset()
+    assert after(*lines).started == {"a": started_call("a").effect}
+    assert after(*lines, finished("a")).started == {}
 
 
 def test_a_cut_takes_the_oldest_turns_out_and_adds_a_segment() -> None:

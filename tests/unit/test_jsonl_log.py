@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -453,3 +454,25 @@ def test_a_copy_taken_between_two_events_reads_as_far_as_it_goes(tmp_path: Path)
             put(tmp_path / "copy", copy)
 
             assert read(tmp_path / "copy") == (list(log.events()), [])
+
+
+@pytest.mark.parametrize("broken", ["pwrite", "fsync"])
+def test_an_interrupt_in_the_middle_of_an_append_leaves_a_log_that_goes_on(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(os, broken)
+
+    def interrupted(*arguments: Any) -> Any:
+        real(*arguments)
+        monkeypatch.setattr(os, broken, real)
+        raise KeyboardInterrupt
+
+    with JsonlLog(tmp_path / "s") as log:
+        log.append(started(), NOON)
+        monkeypatch.setattr(os, broken, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(given("a longer line than the one that comes after it"), NOON)
+        after = log.append(given("b"), NOON)
+
+    assert after.seq == 2
+    assert [e.seq for e in JsonlLog(tmp_path / "s").events()] == [0, 1, 2]

@@ -42,7 +42,7 @@ def test_a_value_of_the_environment_is_found_by_its_name() -> None:
 
     found = volatile(prefix, {"HOSTNAME": "build-host-17", "SHELL": "/bin/sh", "LANG": "English!", "USER": "wool"})
 
-    assert found == (Volatile("system", 2, "the value of $HOSTNAME", "build-host-17"),)
+    assert found == (Volatile("system", 2, "the value of $HOSTNAME", "(not shown)"),)
 
 
 def test_tools_are_searched_too() -> None:

@@ -1,3 +1,6 @@
+import json
+from typing import Any
+
 import pytest
 
 from agentloop.adapters.memory import MemoryBlobs
@@ -104,5 +107,69 @@ def test_the_tool_only_reads_and_its_answer_is_never_cut_to_facts() -> None:
 def test_every_parameter_of_the_tool_is_described() -> None:
     properties = recall_tool(MemoryBlobs()).definition["input_schema"]["properties"]
 
-    assert set(properties) == {"handle", "search", "first_line", "last_line"}
+    assert set(properties) == {"handle", "search", "first_line", "last_line", "field"}
     assert all(p["description"] for p in properties.values())
+
+
+ORDERS = {"page": 1, "a.b": "dotted", "orders": [{"id": n, "total": n * 1.5, "note": "two\nlines"} for n in range(5)]}
+
+
+def by_field(value: Any, field: str, **more: Any) -> str:
+    blobs = MemoryBlobs()
+    text = value if isinstance(value, str) else json.dumps(value)
+    found = recall_tool(blobs)(blobs.put(text.encode()), field=field, **more)
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        ("orders.3.total", "1: 4.5"),
+        ("orders[3].total", "1: 4.5"),
+        ("page", "1: 1"),
+        ("a.b", "1: dotted"),
+        ("orders.2.note", "1: two\n2: lines"),
+        ("orders.1", '1: {\n2:  "id": 1,\n3:  "total": 1.5,\n4:  "note": "two\\nlines"\n5: }'),
+        ("orders.total", "1: [\n2:  0.0,\n3:  1.5,\n4:  3.0,\n5:  4.5,\n6:  6.0\n7: ]"),
+    ],
+)
+def test_a_field_of_a_json_result_is_given_by_its_path(field: str, found: str) -> None:
+    assert by_field(ORDERS, field) == found
+
+
+def test_json_lines_count_as_a_list() -> None:
+    assert by_field('{"id": 7}\n{"id": 8}\n', "1.id") == "1: 8"
+
+
+def test_lines_of_a_field_can_be_searched() -> None:
+    assert by_field(ORDERS, "orders", search="total 4.5") == '19:   "total": 4.5,'
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "said"),
+    [
+        (ORDERS, "order", "no field 'order'; there are page, a.b, orders"),
+        (ORDERS, "orders.9", "no element 9; there are 5, counted from 0"),
+        (ORDERS, "orders.weight", "no element of this list of 5 has a field 'weight'"),
+        (ORDERS, "page.x", "no field 'x': here is only '1'"),
+        ({}, "x", "no field 'x'; there are none"),
+        ("plain text", "x", "this result is not JSON, so it has no field 'x'; use search or lines"),
+    ],
+)
+def test_a_field_that_is_not_there_is_answered_with_what_is(value: Any, field: str, said: str) -> None:
+    with pytest.raises(ValueError, match="^" + said.replace(".", "[.]")):
+        by_field(value, field)
+
+
+def test_json_on_one_long_line_is_searched_field_by_field() -> None:
+    blobs = MemoryBlobs()
+    handle = blobs.put(json.dumps([{"id": n, "name": f"name {n}"} for n in range(200)]).encode())
+
+    assert recall_tool(blobs)(handle, search="name 107") == '432:   "name": "name 107"'
+
+
+def test_text_that_only_looks_like_json_is_read_as_it_is() -> None:
+    blobs = MemoryBlobs()
+
+    assert recall_tool(blobs)(blobs.put(b"{" + b"x" * 3_000), search="zzz") == "[no line of 1 matches]"

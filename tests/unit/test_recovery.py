@@ -8,7 +8,7 @@ from agentloop.engine.recovery import UNKNOWN, Interrupted, interrupted, left_op
 from agentloop.testing import given, reply, says, started
 from agentloop.tooling import Registry, tool
 from agentloop.types.blocks import tool_use
-from agentloop.types.events import Effect, ModelFailed, SessionEnded, ToolFinished
+from agentloop.types.events import Effect, ModelFailed, SessionEnded, ToolFinished, ToolStarted
 from tests.unit.lines import after, answered, asked, finished, started_call
 
 
@@ -58,7 +58,7 @@ def test_a_call_with_a_second_effect_that_was_started_has_an_unknown_outcome() -
 
 @pytest.mark.parametrize(("call_id", "name"), [("l", "look"), ("t", "transfer")])
 def test_a_call_that_may_run_twice_is_left_to_run_again(call_id: str, name: str) -> None:
-    assert list(left_open(calling(started_call(call_id, name)), BOX)) == []
+    assert list(left_open(calling(recorded_as(call_id, name, BOX.card(name).effect)), BOX)) == []  # type: ignore[union-attr]
 
 
 def test_a_started_call_of_a_tool_that_is_gone_has_an_unknown_outcome() -> None:
@@ -76,14 +76,18 @@ def test_a_call_that_finished_is_not_touched() -> None:
     assert list(left_open(calling(started_call("p", "pay"), finished("p", "paid", "pay")), BOX)) == []
 
 
-def test_the_effect_that_counts_is_the_one_the_tool_declares_now() -> None:
+def recorded_as(call_id: str, name: str, effect: Effect) -> ToolStarted:
+    return ToolStarted(turn=1, call_id=call_id, name=name, effect=effect, idempotency_key=call_id)
+
+
+def test_a_call_runs_again_only_if_both_the_log_and_the_tool_say_that_it_may() -> None:
     def runner(effect: Effect) -> Toolbox:
         return Toolbox(Registry([tool(name="pay", effect=effect)(pay.function or pay)]), session_id="test", root=Path("/"))
 
-    state = calling(started_call("p", "pay"))
+    def left(recorded: Effect, now: Effect) -> int:
+        return len(list(left_open(calling(recorded_as("p", "pay", recorded)), runner(now))))
 
-    assert len(list(left_open(state, runner("once")))) == 1
-    assert list(left_open(state, runner("read"))) == []
+    assert (left("once", "once"), left("once", "read"), left("read", "once"), left("read", "read")) == (1, 1, 1, 0)
 
 
 def test_an_interrupt_says_by_what_and_how_to_go_on() -> None:

@@ -11,6 +11,7 @@ from agentloop.errors import RegistryError
 from agentloop.tooling import Registry, Tool, as_tool, current_call, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import Call
+from agentloop.types.events import FactsSettings, ToolCard
 
 
 @tool
@@ -84,7 +85,16 @@ def test_without_a_word_a_tool_has_a_second_effect_when_it_runs_twice() -> None:
 def test_a_tool_says_what_it_declares_in_its_card() -> None:
     card = tool(name="peek", effect="read", timeout_s=5, facts="keep")(look.function or look).card
 
-    assert card.model_dump() == {"name": "peek", "effect": "read", "timeout_s": 5.0, "facts": "keep"}
+    assert card.model_dump(exclude_none=True) == {"name": "peek", "effect": "read", "timeout_s": 5.0, "facts": "keep"}
+
+
+def test_a_tool_may_say_what_matters_in_its_large_results() -> None:
+    settings = FactsSettings(fields=("orders.total",), share=0.5, keep_lines=("TOTAL",))
+
+    card = tool(facts=settings)(look.function or look).card
+
+    assert (card.facts, card.facts_settings) == ("facts", settings)
+    assert ToolCard.model_validate_json(card.model_dump_json()) == card
 
 
 def test_a_tool_can_have_another_name_than_its_function() -> None:
