@@ -93,7 +93,8 @@ def _messages(lines: Sequence[Json]) -> tuple[list[Json], list[datetime | None]]
 
 
 def _blocks(event: Json) -> list[Json]:
-    content = event["message"].get("content")
+    said = event.get("message")
+    content = said.get("content") if isinstance(said, dict) else None
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content.strip() else []
     return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []

@@ -1,0 +1,204 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentloop.adapters.memory import MemoryBlobs, MemoryLog
+from agentloop.adapters.model_table import models
+from agentloop.core.state import State
+from agentloop.errors import ImportRefused
+from agentloop.importers import Recording, read
+from agentloop.importers.saved import recording as saved
+from agentloop.policies import PolicySettings, Whole, preset
+from agentloop.reenact import reenact
+from agentloop.replay import replay
+from agentloop.report import report
+from agentloop.types.blocks import assistant, text, text_of, tool_result, tool_use, user
+from agentloop.types.events import Event
+
+
+def message(made: Any) -> dict[str, Any]:
+    return {"role": made.role, "content": list(made.content)}
+
+
+LOOK = {"name": "look", "description": "Look.", "input_schema": {"type": "object"}}
+MESSAGES = [
+    message(user(text("Where are a and b?"))),
+    message(assistant(text("I look."), tool_use("t1", "look", {"at": "a"}), tool_use("t2", "look", {"at": "b"}))),
+    message(user(tool_result("t1", "shelf"), tool_result("t2", "box", is_error=True), text("Hurry, please."))),
+    message(assistant(text("On the shelf and in the box."))),
+    message(user(text("Thanks!"))),
+    message(assistant(text("You are welcome."))),
+]
+
+
+def written(path: Path, *lines: Any) -> Path:
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    return path
+
+
+def one(path: Path) -> Recording:
+    (found,) = read(path)
+    return found
+
+
+def event(kind: str, uuid: str, parent: str | None, content: Any, **more: Any) -> dict[str, Any]:
+    body = {"role": kind, "content": content, **({"id": f"msg-{uuid[:2]}", "model": "claude-x"} if kind == "assistant" else {})}
+    return {"type": kind, "uuid": uuid, "parentUuid": parent, "timestamp": "2026-01-05T09:00:00Z", "message": body, **more}
+
+
+TRANSCRIPT = [
+    {"type": "summary", "summary": "A title", "leafUuid": "z"},
+    event("user", "u1", None, "Fix the test."),
+    event("assistant", "a1", "u1", [{"type": "thinking", "thinking": "hm", "signature": "s"}]),
+    event("assistant", "a1b", "a1", [tool_use("t1", "Read", {"file": "x.py"})]),
+    event("assistant", "a1c", "a1b", [tool_use("t2", "Read", {"file": "y.py"})]),
+    event("user", "u2", "a1b", [tool_result("t1", "x = 1")]),
+    event("user", "u3", "a1c", [tool_result("t2", "y = 2")]),
+    event("user", "side", None, "You are a sub-agent.", isSidechain=True),
+    event("user", "meta", "u3", "A note.", isMeta=True),
+    event("assistant", "err", "meta", [text("API Error")], isApiErrorMessage=True),
+    event("assistant", "b1", "err", [text("Both are fine.")]),
+]
+
+
+def test_a_neutral_trace_is_read_with_its_results_and_what_the_user_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl", {"id": "s1", "system": "Be brief.", "tools": [LOOK], "messages": MESSAGES})
+
+    found = one(path)
+
+    assert (found.id, found.system, found.tools) == ("s1", "Be brief.", (LOOK,))
+    assert [text_of(s.told) for s in found.steps] == ["Where are a and b?", "Hurry, please.", "Thanks!"]
+    assert found.results["t2"] == tool_result("t2", "box", is_error=True)
+
+
+def test_a_gzipped_file_of_several_sessions_is_read_session_by_session(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps({"id": i, "messages": MESSAGES}) + "\n" for i in ("one", "two"))
+
+    assert [r.id for r in read(path)] == ["one", "two"]
+
+
+def test_plain_messages_are_read_and_a_tool_without_a_definition_gets_a_bare_one(tmp_path: Path) -> None:
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps({"system": [text("Be brief.")], "messages": MESSAGES}, indent=2))
+
+    found = one(path)
+
+    assert (found.id, found.system) == ("chat", "Be brief.")
+    assert [t["name"] for t in found.tools] == ["look"]
+
+
+def test_a_claude_code_transcript_is_put_together_again(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "abc.jsonl", *TRANSCRIPT))
+
+    assert found.id == "abc"
+    assert found.model == "claude-x"
+    assert [[b["type"] for b in s.reply] for s in found.steps] == [["thinking", "tool_use", "tool_use"], ["text"]]
+    assert sorted(found.results) == ["t1", "t2"]
+    assert all(s.at is not None for s in found.steps)
+
+
+def test_what_a_transcript_holds_besides_is_counted(tmp_path: Path) -> None:
+    said = " | ".join(one(written(tmp_path / "abc.jsonl", *TRANSCRIPT)).left_out)
+
+    assert "1 lines of sub-agents" in said
+    assert "1 messages about API errors" in said
+    assert "1 notes of the program itself" in said
+    assert "system prompt" in said
+
+
+def test_a_branch_that_was_left_is_left_out(tmp_path: Path) -> None:
+    old = event("assistant", "old", "u1", [text("An answer that was undone.")])
+
+    found = one(written(tmp_path / "abc.jsonl", TRANSCRIPT[1], old, *TRANSCRIPT[2:]))
+
+    assert "undone" not in str(found.steps)
+    assert any("branches that were left" in w for w in found.left_out)
+
+
+def test_a_compaction_stays_as_a_user_message_and_is_said(tmp_path: Path) -> None:
+    boundary = {"type": "system", "subtype": "compact_boundary", "uuid": "cb", "parentUuid": None, "logicalParentUuid": "b1"}
+    summary = event("user", "cs", "cb", "Summary of before.", isCompactSummary=True)
+    after = event("assistant", "d1", "cs", [text("Going on.")])
+
+    found = one(written(tmp_path / "abc.jsonl", *TRANSCRIPT, boundary, summary, after))
+
+    assert [text_of(s.told) for s in found.steps] == ["Fix the test.", "", "Summary of before."]
+    assert any("1 compactions" in w for w in found.left_out)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "empty"),
+        ("hello\n", "is not JSON"),
+        ('{"a": 1}\n', "no recording that agentloop knows"),
+        ('{"id": "s", "messages": []}\n', "nothing to play"),
+        ('{"id": "s", "messages": [{"role": "user", "content": [1]}]}\n', "messages.0"),
+        ('{"id": "s", "messages": [7]}\n', "messages.0"),
+        ('{"type": "user"}\n', "no conversation"),
+        ('{"id": "s", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n{"id"', "line 2"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_the_place(content: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+
+    with pytest.raises(ImportRefused, match=named):
+        list(read(path))
+
+
+def played(
+    recording: Recording, policy: str = "never", facts: bool = False, over_http: bool = False
+) -> tuple[State, list[Event]]:
+    log = MemoryLog()
+    settings = preset(policy) if facts else preset(policy).model_copy(update={"facts": Whole()})
+    state = reenact(
+        recording, log, MemoryBlobs(), session_id="s", model="claude-sonnet-4-6", models=models(), policies=settings,
+        over_http=over_http,
+    )  # fmt: skip
+    return state, list(log.events())
+
+
+def test_a_recording_plays_to_its_end_and_replays(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "t.jsonl", {"id": "s1", "tools": [LOOK], "messages": MESSAGES}))
+
+    state, events = played(found, over_http=True)
+
+    assert (state.outcome, state.asked) == ("completed", 3)
+    assert replay(events, PolicySettings.model_validate(state.policies).policies()).same
+    sent = [m for turn in state.turns for m in (turn.question, turn.answer)]
+    assert [message(m) for m in sent] == MESSAGES
+
+
+def test_a_recording_that_stops_in_the_middle_of_a_call_ends_there(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "t.jsonl", {"id": "s1", "tools": [LOOK], "messages": MESSAGES[:2]}))
+
+    state, _ = played(found)
+
+    assert state.outcome == "max_turns"
+    assert "recording ends here" in str(state.given)
+
+
+def test_never_costs_to_the_last_digit_what_the_baseline_of_automatic_caching_says(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "t.jsonl", {"id": "s1", "system": "word " * 3_000, "tools": [LOOK], "messages": MESSAGES}))
+
+    _, events = played(found)
+
+    bill = report(events)
+    assert bill.baselines is not None
+    assert bill.cost_usd == bill.baselines.automatic_caching_usd
+
+
+def test_a_session_of_our_own_is_a_recording_too(tmp_path: Path) -> None:
+    found = one(written(tmp_path / "t.jsonl", {"id": "s1", "tools": [LOOK], "messages": MESSAGES}))
+    _, events = played(found)
+
+    again = saved(events, MemoryBlobs())
+
+    assert [(s.told, s.reply) for s in again.steps] == [(s.told, s.reply) for s in found.steps]
+    assert {k: v["content"] for k, v in again.results.items()} == {k: v["content"] for k, v in found.results.items()}
