@@ -12,7 +12,7 @@ LOG = "\n".join([*CALM[:480], *FAULT, *CALM[480:]])
 
 
 def test_the_first_errors_are_shown_with_their_surroundings() -> None:
-    shown = facts(LOG)
+    shown = facts(LOG, at_most=500)
 
     at = shown.index(FAULT[0])
     assert shown[at : at + 5] == FAULT

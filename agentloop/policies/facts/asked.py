@@ -61,7 +61,7 @@ def hits(low: str, starts: Sequence[int], wanted: Sequence[str]) -> Counter[int]
 def places(low: str, word: str) -> list[int]:
     """Where a word stands in a lower-case text; nowhere, where it stands nearly everywhere."""
     found: list[int] = []
-    at = low.find(word)
+    at = low.find(word) if word else -1
     while at >= 0:
         if _whole(low, at, at + len(word)):
             found.append(at)

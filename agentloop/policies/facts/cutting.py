@@ -103,7 +103,7 @@ def _lines(page: Page, kind: kinds.Kind, room: int, meter: Meter) -> Cut:
         spare = left - index.cost((*values.names, *values.phrases), meter)
         if values.more or spare < room // 20:
             break
-        aside -= spare
+        aside = room - meter.line(shown) - spare
         chosen, shown = _chosen(page, kind, room - aside, meter)
     left = room - meter.line(shown) - index.FRAME
     values = index.index(found, shown, near, page.asked, left, meter, dotted)

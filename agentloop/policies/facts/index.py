@@ -71,7 +71,7 @@ def index(found: Sequence[str], shown: str, near: str, words: Sequence[str], roo
             break
     names = tuple(v for v in taken if " " not in v)
     phrases = tuple(v for v in taken if " " in v)
-    return Index(names, phrases, len(set(wanted) - known) - len(taken))
+    return Index(names, phrases, len(set(wanted) - known - set(taken)))
 
 
 def _parts(path: str) -> list[str]:

@@ -21,6 +21,8 @@ _LOG = re.compile(
     r"|^\S+(?:\.\w+|::\S+) (?:PASSED|FAILED|SKIPPED|ERROR|\.+|F+)"
     r"|^Traceback \(|^\s+at \S+ ?\(|^\s+File \"|^(?:error|warning)(?:\[\w+\])?: |^\S+:\d+:\d+: (?:error|warning)"
 )
+FOUND = re.compile(r"([^\s:]{3,200}):\d+[:-](?!.{0,10}\b(?:error|warning|fatal)\b)")
+"""A line that a search printed, `path:line: text`; no complaint of a compiler."""
 _CODE = re.compile(
     r"^\s*(?:(?:export|public|private|protected|static|async|pub|final|abstract|default|override|inline|extern|unsafe)\s+)*"
     r"(?:func|def|class|fn|function|interface|struct|enum|trait|impl|import|from|package|use|using|namespace|module|return|if|"
@@ -36,9 +38,12 @@ def kind(text: str, lines: Sequence[str]) -> Kind:
         return "json_lines" if json_lines(lines) else "json"
     if (start[:1] == "<" and _HTML.match(start)) or len(_HTML.findall(text[:20_000])) > 20:
         return "html"
-    sample = [line for line in (*lines[: SAMPLE // 2], *lines[len(lines) // 2 :][: SAMPLE // 2]) if line.strip()]
+    middle = max(SAMPLE // 2, len(lines) // 2)
+    sample = [line for line in (*lines[: SAMPLE // 2], *lines[middle : middle + SAMPLE // 2]) if line.strip()]
     plain = [bare(line)[:300] for line in sample]
     if not sample:
+        return "text"
+    if sum(1 for line in sample if FOUND.match(line)) >= 0.6 * len(sample):
         return "text"
     if delimiter(sample) or delimiter(plain):
         return "table"

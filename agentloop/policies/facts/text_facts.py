@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 
 from agentloop.policies.facts import lines
+from agentloop.policies.facts.kinds import FOUND
 from agentloop.policies.facts.lines import Page, bare
 
 HEAD, TAIL = 6, 4
-_SOURCE = re.compile(r"([^\s:]{3,200}):\d+[:-]")
 _HEADING = re.compile(r"#{1,6} \S|\*\*[^*]{2,80}\*\*:?$|\d+(?:\.\d+)*\.? [A-Z]|[A-Z][A-Z \d:&-]{5,60}$|={3,} .{2,}|-{3,} .{2,}")
 
 
@@ -47,7 +47,7 @@ def sources(page: Page) -> Iterator[int]:
     """In what a search printed (`path:line: text`), the first line of each file."""
     seen: set[str] = set()
     for i, line in enumerate(page.lines[: lines.SCANNED]):
-        found = _SOURCE.match(line)
+        found = FOUND.match(line)
         if found and found[1] not in seen:
             seen.add(found[1])
             yield i
