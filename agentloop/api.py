@@ -3,7 +3,8 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentloop import freeze, provider
-from agentloop.adapters import model_table
+from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
@@ -146,16 +147,17 @@ class Agent:
         if session_id is not None and self.sessions.exists(session_id):
             return self.resume(session_id, task=text)
         session_id = session_id or self.sessions.new_id(self.name, self._clock.now())
-        task, ready = _said(text), self._ready(session_id)
-        start = self.start(session_id, ready.registry)
-        client, policies = self._client(start.played_by), self._own_policies or self.policy_settings.policies()
-        with self.sessions.log(session_id) as log:
-            if self.sessions.exists(session_id):  # another process was faster, and has let the session go again
-                return self._carry_on(session_id, log, None, text, False)
-            write = _Writer(log, self._clock, self._observer())
-            write(start)
-            write(task)
-            return self._run(session_id, log, client, policies, ready)
+        task = _said(text)
+        with self._ready(session_id) as ready:
+            start = self.start(session_id, ready.registry)
+            client, policies = self._client(start.played_by), self._own_policies or self.policy_settings.policies()
+            with self.sessions.log(session_id) as log:
+                if not self.sessions.exists(session_id):
+                    write = _Writer(log, self._clock, self._observer())
+                    write(start)
+                    write(task)
+                    return self._run(session_id, log, client, policies, ready)
+        return self.resume(session_id, task=text)  # another process was faster, and has let the session go again
 
     def resume(
         self, session_id: str, *, text: str | None = None, task: str | None = None, accept_new_prefix: bool = False
@@ -177,20 +179,20 @@ class Agent:
         said = _said(words) if words is not None else None
         if said is None and not state.task:
             raise UsageError(f"session '{session_id}' was never given a task; give it one with -p TEXT")
-        ready = self._ready(session_id)
-        changed = self._resumption(state, ready.registry, accept_new_prefix)
-        if (note := freeze.kept_prompt(state, self.system)) is not None:
-            _warn("prefix_kept", note)
-        if state.outcome == "completed" and said is None and changed is None:
-            return self._result(session_id, state)
-        policies = self._own_policies or recorded(state.policies).policies()
-        client = self._client(state.played_by, requests(events, policies))
-        write = _Writer(log, self._clock, self._observer(), state)
-        if changed is not None or state.outcome not in (None, "completed"):
-            write(changed or SessionResumed())
-        if said is not None:
-            write(said)
-        return self._run(session_id, log, client, policies, ready)
+        with self._ready(session_id) as ready:
+            changed = self._resumption(state, ready.registry, accept_new_prefix)
+            if (note := freeze.kept_prompt(state, self.system)) is not None:
+                _warn("prefix_kept", note)
+            if state.outcome == "completed" and said is None and changed is None:
+                return self._result(session_id, state)
+            policies = self._own_policies or recorded(state.policies).policies()
+            client = self._client(state.played_by, requests(events, policies))
+            write = _Writer(log, self._clock, self._observer(), state)
+            if changed is not None or state.outcome not in (None, "completed"):
+                write(changed or SessionResumed())
+            if said is not None:
+                write(said)
+            return self._run(session_id, log, client, policies, ready)
 
     def send(self, session_id: str, text: str) -> Result:
         """Give a session its next user message, and run it to its next outcome."""
@@ -228,16 +230,21 @@ class Agent:
         """The system prompt."""
         return self.file.system if self.file is not None else (self._system or "")
 
-    def registry(self, session_id: str) -> Registry:
-        """The tools of a session."""
-        folder = self.workspace / self.settings.tools
-        return freeze.registry(folder, self.file, self._given_tools, self.sessions.blobs(session_id))
+    @contextmanager
+    def registry(self, session_id: str) -> Iterator[Registry]:
+        """The tools of a session. The agent's MCP servers run until the block ends."""
+        folder, blobs = self.workspace / self.settings.tools, self.sessions.blobs(session_id)
+        config = mcp_servers.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
+        with mcp_servers.McpServers(config, self.workspace, redact=redactor(self.environment)) as served:
+            yield freeze.registry(folder, self.file, self._given_tools, blobs, served.tools)
 
     # how it runs
 
-    def _ready(self, session_id: str) -> "_Ready":
+    @contextmanager
+    def _ready(self, session_id: str) -> "Iterator[_Ready]":
         """What a session needs besides its log. Raises UsageError, before anything is written."""
-        return _Ready(self.registry(session_id), self.root(session_id))
+        with self.registry(session_id) as registry:
+            yield _Ready(registry, self.root(session_id))
 
     def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready") -> Result:
         tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))

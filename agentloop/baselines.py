@@ -4,9 +4,13 @@ The trajectory is held fixed: the same calls, replies and times. Results count w
 carried them; turns that only asked for `recall` are left out, as such a loop would not have needed them. Prompts are
 priced by the same theory of the cache as everything else (`core/cache.py`), their tokens scaled by what the session's
 own requests really had.
+
+One pass, and of each turn no more is kept than the figures of its three usages.
 """
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -19,6 +23,7 @@ from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
 from agentloop.types.blocks import Block
 from agentloop.types.events import Event, InputGiven, ModelReplied, ModelRequested, ToolFinished
+from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard, Usage
 
 KEPT_PAIRS = 6
@@ -39,7 +44,7 @@ class Baselines(Frozen):
 
 
 class Step(NamedTuple):
-    """One turn of the trajectory."""
+    """One turn of the trajectory: what happened, apart from how it was carried."""
 
     at: datetime
     given: tuple[Part, ...]
@@ -48,66 +53,77 @@ class Step(NamedTuple):
     output_tokens: int
 
 
-class Trajectory(NamedTuple):
-    """What happened, apart from how it was carried."""
-
-    card: ModelCard
-    static_tokens: int
-    steps: tuple[Step, ...]
-    scale: Decimal
-    """Tokens that the session's own prompts really had, for one that was estimated."""
-
-
 def baselines(events: Iterable[Event], state: State) -> Baselines:
     """The three baselines of a session; `state` is its first (`core.folding.begin`)."""
-    path = trajectory(events, state)
-    return Baselines(
-        naive_usd=naive(path),
-        automatic_caching_usd=automatic_caching(path),
-        every_turn_usd=every_turn(path),
-    )
-
-
-def trajectory(events: Iterable[Event], state: State) -> Trajectory:
-    """The turns of a session, whole results in the place of facts."""
-    steps: list[Step] = []
-    whole: dict[str, int] = {}
-    sent_at = state.started_at
-    real = estimated = 0
-    pending: list[Part] = []
+    others = OtherHands(state)
     for event in events:
+        before, state = state, evolve(state, event)
+        others.take(before, event, state)
+    return others.baselines()
+
+
+class OtherHands:
+    """The three baselines while the events pass by, whole results in the place of facts."""
+
+    def __init__(self, state: State) -> None:
+        """Nothing has happened yet in the session of this state."""
+        static_tokens = prefix_tokens(state.prefix, state.card)
+        self._card = state.card
+        self._naive = _Naive(static_tokens)
+        self._automatic = _Automatic(static_tokens, state.card)
+        self._every_turn = _EveryTurn(static_tokens, state.card)
+        self._whole: dict[str, int] = {}
+        self._pending: list[Part] = []
+        self._sent_at = state.started_at
+        self._real = self._estimated = 0
+
+    def take(self, before: State, event: Event, after: State) -> None:
+        """One more event, and the states around it."""
         match event.body:
             case InputGiven(content=content):
-                pending += _parts("user", content, state.card, whole)
+                self._pending += self._parts("user", content)
             case ModelRequested():
-                sent_at = event.at
-            case ToolFinished(call_id=call_id, raw=raw) if raw is not None:
-                whole[call_id] = raw.tokens
+                self._sent_at = event.at
+            case ToolFinished() as finished:
+                if finished.raw is not None:
+                    self._whole[finished.call_id] = finished.raw.tokens
+                if not after.open_calls:
+                    self._answered(before, after)
             case ModelReplied(purpose="turn", reply=reply):
-                real, estimated = real + reply.usage.prompt_tokens, estimated + state.prompt_tokens
-                after = evolve(state, event)
-                if len(after.turns) > len(state.turns) and not _only_recalls(reply.content):
-                    said = blocks.text_of(reply.content)
-                    parts = _parts("assistant", reply.content, state.card, whole)
-                    steps.append(Step(sent_at, tuple(pending), tuple(parts), said, reply.usage.output_tokens))
-                    pending = []
+                self._real, self._estimated = self._real + reply.usage.prompt_tokens, self._estimated + before.prompt_tokens
+                if len(after.turns) > len(before.turns) and not _only_recalls(reply.content):
+                    self._step(reply)
             case _:
                 pass
-        before, state = state, evolve(state, event)
-        if isinstance(event.body, ToolFinished) and not state.open_calls and not _only_recalls(before.turns[-1].reply):
-            results = [b for b in state.given if b.get("type") == "tool_result"]
-            pending += _parts("user", results, state.card, whole)
-    scale = Decimal(real) / Decimal(estimated) if estimated else Decimal(1)
-    return Trajectory(state.card, prefix_tokens(state.prefix, state.card), tuple(steps), scale)
+
+    def _answered(self, before: State, after: State) -> None:
+        if not _only_recalls(before.turns[-1].reply):
+            self._pending += self._parts("user", [b for b in after.given if b.get("type") == "tool_result"])
+        self._whole = {}
+
+    def _step(self, reply: Reply) -> None:
+        given, answer = tuple(self._pending), tuple(self._parts("assistant", reply.content))
+        self._pending = []
+        step = Step(self._sent_at, given, answer, blocks.text_of(reply.content), reply.usage.output_tokens)
+        for one in (self._naive, self._automatic, self._every_turn):
+            one.take(step)
+
+    def _parts(self, role: str, content: Sequence[Block]) -> list[Part]:
+        return [_part(role, block, self._card, self._whole) for block in content]
+
+    def baselines(self) -> Baselines:
+        """What it comes to."""
+        scale = Decimal(self._real) / Decimal(self._estimated) if self._estimated else Decimal(1)
+        return Baselines(
+            naive_usd=self._naive.usages.price(scale, self._card),
+            automatic_caching_usd=self._automatic.usages.price(scale, self._card),
+            every_turn_usd=self._every_turn.usages.price(scale, self._card),
+        )
 
 
 def _only_recalls(content: Sequence[Block]) -> bool:
     calls = blocks.calls(content)
     return bool(calls) and all(c.name == RECALL for c in calls)
-
-
-def _parts(role: str, content: Sequence[Block], card: ModelCard, whole: dict[str, int]) -> list[Part]:
-    return [_part(role, block, card, whole) for block in content]
 
 
 def _part(role: str, block: Block, card: ModelCard, whole: dict[str, int]) -> Part:
@@ -117,47 +133,104 @@ def _part(role: str, block: Block, card: ModelCard, whole: dict[str, int]) -> Pa
     return Part(f"{role}{kind}".encode() + compact(block), count, kind if kind in ("tool_use", "tool_result") else "")
 
 
-def naive(path: Trajectory) -> Decimal:
+class _Usages:
+    """One usage a turn, as bare numbers: they are priced at the end, when it is known how the estimates have to be scaled."""
+
+    def __init__(self) -> None:
+        self._figures = array("q")
+
+    def add(self, usage: Usage) -> None:
+        self._figures.extend(
+            (
+                usage.input_tokens,
+                usage.cache_read_input_tokens,
+                usage.ephemeral_5m_input_tokens,
+                usage.ephemeral_1h_input_tokens,
+                usage.output_tokens,
+            )
+        )
+
+    def price(self, scale: Decimal, card: ModelCard) -> Decimal:
+        """USD, where estimated prompts are scaled to what such prompts really have."""
+        return sum((costs.cost(usage, card) for usage in self._scaled(scale)), Decimal(0))
+
+    def _scaled(self, scale: Decimal) -> Iterator[Usage]:
+        for i in range(0, len(self._figures), 5):
+            *prompt, output = self._figures[i : i + 5]
+            fresh, read, written_5m, written_1h = (int((count * scale).to_integral_value()) for count in prompt)
+            yield Usage(
+                input_tokens=fresh,
+                cache_read_input_tokens=read,
+                ephemeral_5m_input_tokens=written_5m,
+                ephemeral_1h_input_tokens=written_1h,
+                output_tokens=output,
+            )
+
+
+class _Naive:
     """The plain loop."""
-    total, size = Decimal(0), path.static_tokens
-    for step in path.steps:
-        size += sum(p.tokens for p in step.given)
-        total += _price(path, Usage(input_tokens=size, output_tokens=step.output_tokens))
-        size += sum(p.tokens for p in step.reply)
-    return total
+
+    def __init__(self, static_tokens: int) -> None:
+        self.usages = _Usages()
+        self._size = static_tokens
+
+    def take(self, step: Step) -> None:
+        self._size += _size(step.given)
+        self.usages.add(Usage(input_tokens=self._size, output_tokens=step.output_tokens))
+        self._size += _size(step.reply)
 
 
-def automatic_caching(path: Trajectory) -> Decimal:
+class _Automatic:
     """The plain loop with the API's automatic caching: one breakpoint, on the last block of each request."""
-    asked = cache.prompt([Part(b"static", path.static_tokens)], [], path.card)
-    entries: dict[bytes, cache.Entry] = {}
-    total = Decimal(0)
-    for step in path.steps:
-        asked = cache.extended(asked, step.given, [Mark(len(asked.chain) + len(step.given) - 1, "5m")])
-        account = _accounted(asked, entries, step)
-        total += _price(path, account.usage(step.output_tokens))
-        asked = cache.extended(asked, step.reply, [])
-    return total
+
+    def __init__(self, static_tokens: int, card: ModelCard) -> None:
+        self.usages = _Usages()
+        self._asked = cache.prompt([Part(b"static", static_tokens)], [], card)
+        self._entries: dict[bytes, cache.Entry] = {}
+
+    def take(self, step: Step) -> None:
+        last = len(self._asked.chain) + len(step.given) - 1
+        asked = cache.extended(self._asked, step.given, [Mark(last, "5m")])
+        self.usages.add(_accounted(asked, self._entries, step).usage(step.output_tokens))
+        self._asked = cache.within_reach(cache.extended(asked, step.reply, []))
+        self._entries = {key: self._entries[key] for key in self._asked.chain if key in self._entries}
 
 
-def every_turn(path: Trajectory) -> Decimal:
+class _EveryTurn:
     """Six pairs and a summary that is made anew on each turn: nothing behind the system prompt is ever read again."""
-    static = cache.prompt([Part(b"static", path.static_tokens)], [Mark(0, "5m")], path.card)
-    entries: dict[bytes, cache.Entry] = {}
-    total = Decimal(0)
-    for i, step in enumerate(path.steps):
-        usage = _accounted(static, entries, step).usage(step.output_tokens)
-        fresh = usage.input_tokens + _six_pairs(path, i)
-        total += _price(path, usage.model_copy(update={"input_tokens": fresh}))
-    return total
+
+    def __init__(self, static_tokens: int, card: ModelCard) -> None:
+        self.usages = _Usages()
+        self._family = card.tokenizer
+        self._static = cache.prompt([Part(b"static", static_tokens)], [Mark(0, "5m")], card)
+        self._entries: dict[bytes, cache.Entry] = {}
+        self._task: int | None = None
+        self._kept: deque[tuple[int, str]] = deque()
+        """Tokens of each kept reply and of what was given next, and what the reply said."""
+        self._summary = 0
+        """Thousandths of a token of the summary."""
+
+    def take(self, step: Step) -> None:
+        usage = _accounted(self._static, self._entries, step).usage(step.output_tokens)
+        behind = usage.input_tokens + self._behind(_size(step.given))
+        self.usages.add(usage.model_copy(update={"input_tokens": behind}))
+        self._kept.append((_size(step.reply), step.said))
+
+    def _behind(self, given: int) -> int:
+        """Tokens behind the system prompt: the task, the summary of what is older, the last six pairs."""
+        if self._task is None:
+            self._task = given
+            return given
+        size, said = self._kept.pop()
+        self._kept.append((size + given, said))
+        if len(self._kept) > KEPT_PAIRS:
+            line = f"- {self._kept.popleft()[1][:SUMMARY_CHARS]}"
+            self._summary += tokens.thousandths(f"\n{line}" if self._summary else line, self._family)
+        return self._task + sum(size for size, _ in self._kept) + tokens.rounded_up(self._summary)
 
 
-def _six_pairs(path: Trajectory, turn: int) -> int:
-    """Tokens behind the system prompt: the task, the summary of what is older, the last six pairs."""
-    first = max(0, turn - KEPT_PAIRS)
-    summary = "\n".join(f"- {s.said[:SUMMARY_CHARS]}" for s in path.steps[:first])
-    pairs = [*path.steps[0].given] + [p for k in range(first, turn) for p in (*path.steps[k].reply, *path.steps[k + 1].given)]
-    return sum(p.tokens for p in pairs) + tokens.estimate(summary, path.card.tokenizer)
+def _size(parts: Iterable[Part]) -> int:
+    return sum(p.tokens for p in parts)
 
 
 def _accounted(asked: cache.Prompt, entries: dict[bytes, cache.Entry], step: Step) -> cache.Account:
@@ -166,19 +239,3 @@ def _accounted(asked: cache.Prompt, entries: dict[bytes, cache.Entry], step: Ste
     account = cache.account(asked, entries, at, at)
     entries |= account.changes
     return account
-
-
-def _price(path: Trajectory, usage: Usage) -> Decimal:
-    """USD of a usage whose prompt was estimated: scaled to what such prompts really have."""
-
-    def scaled(count: int) -> int:
-        return int((count * path.scale).to_integral_value())
-
-    real = Usage(
-        input_tokens=scaled(usage.input_tokens),
-        cache_read_input_tokens=scaled(usage.cache_read_input_tokens),
-        ephemeral_5m_input_tokens=scaled(usage.ephemeral_5m_input_tokens),
-        ephemeral_1h_input_tokens=scaled(usage.ephemeral_1h_input_tokens),
-        output_tokens=usage.output_tokens,
-    )
-    return costs.cost(real, path.card)

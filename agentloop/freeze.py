@@ -10,23 +10,30 @@ from agentloop.core import wire
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
 from agentloop.ports import Blobs
-from agentloop.tooling import Registry
+from agentloop.tooling import Registry, Tool
 from agentloop.types.events import Limits, SessionResumed
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import AgentFile, Settings
 
 RECALL = "recall"
+SERVED = "mcp__"
+"""How the name of an MCP server's tool begins."""
 
 
-def registry(folder: Path, agent: AgentFile | None, given: Sequence[object], blobs: Blobs) -> Registry:
+def registry(
+    folder: Path, agent: AgentFile | None, given: Sequence[object], blobs: Blobs, served: Sequence[Tool] = ()
+) -> Registry:
     """The tools of a session: those of the folder that the agent names (all, where it names none), those that were given,
-    and `recall`. Without a prompt file, the folder does not count. Raises RegistryError."""
+    those that its MCP servers offer, and `recall`. Without a prompt file, the folder does not count. An agent that names
+    some MCP tools has only these of them. Raises RegistryError."""
     named = agent.tools if agent is not None else ()
-    named = tuple(n for n in named if n != RECALL) if named is not None else None  # every agent has it
+    of_servers = tuple(n for n in named or () if n.startswith(SERVED))
+    named = tuple(n for n in named if n != RECALL and n not in of_servers) if named is not None else None  # all have recall
     loaded = plugins.load_tools(folder) if named != () else []
     chosen = Registry(loaded).only(named).tools.values() if loaded or named else ()
-    return Registry([*chosen, *given, recall_tool(blobs)])
+    offered = Registry(served).only(of_servers or None).tools.values()
+    return Registry([*chosen, *given, *offered, recall_tool(blobs)])
 
 
 def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Prefix:

@@ -1,17 +1,19 @@
 """Where the money went: by turn, by kind of token, by cause. The log alone is enough to compute it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import PlainSerializer
 
-from agentloop.baselines import Baselines, baselines
+from agentloop.baselines import Baselines, OtherHands
 from agentloop.core import costs
 from agentloop.core.costs import Bill
 from agentloop.core.folding import begin, evolve
 from agentloop.core.state import State
+from agentloop.core.tokens import estimate
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
 from agentloop.types.events import (
@@ -23,7 +25,7 @@ from agentloop.types.events import (
     SessionStarted,
     ToolFinished,
 )
-from agentloop.types.request import Purpose
+from agentloop.types.request import Purpose, Reply
 from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
@@ -34,8 +36,9 @@ compaction came before it · nothing was read though the cache was warm · it as
 brought no reply."""
 
 
-class AttemptCost(Frozen):
-    """One attempt that the API billed, or may have."""
+@dataclass(frozen=True, slots=True)
+class AttemptCost:
+    """One attempt that the API billed, or may have. There may be very many: it is kept small."""
 
     turn: int
     at: datetime
@@ -85,15 +88,28 @@ class Report(Frozen):
     log: str = ""
 
 
-def report(events: Sequence[Event], log: str = "", with_baselines: bool = True) -> Report:
-    """The report of a session's events. Raises ValueError where the first is no session_started."""
-    if not events or not isinstance(events[0].body, SessionStarted):
+def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, with_turns: bool = True) -> Report:
+    """The report of a session's events. Raises ValueError where the first is no session_started.
+
+    One pass: only `cost_by_turn` grows with the session, by a line an attempt; `with_turns=False` leaves it empty.
+    """
+    stream = iter(events)
+    first = next(stream, None)
+    if first is None or not isinstance(first.body, SessionStarted):
         raise ValueError("a log starts with session_started")
-    start = begin(events[0].body, events[0].at)
-    state, costs_seen = _followed(start, events[1:])
-    finished = [e.body for e in events if isinstance(e.body, ToolFinished)]
-    trimmed = [f for f in finished if f.raw is not None]
-    total = costs.total(_bills(events, state.card))
+    state = begin(first.body, first.at)
+    counts, others = _Counts(state.card), OtherHands(state)
+    attempts: list[AttemptCost] = []
+    by_cause: dict[str, Decimal] = {}
+    for attempt, before, event, after in _followed(state, stream):
+        state = after
+        counts.take(event)
+        if with_baselines:
+            others.take(before, event, after)
+        if attempt is not None:
+            by_cause[attempt.cause] = by_cause.get(attempt.cause, Decimal(0)) + attempt.cost_usd
+        if attempt is not None and with_turns:
+            attempts.append(attempt)
     return Report(
         session_id=state.session_id,
         agent=state.agent,
@@ -101,34 +117,44 @@ def report(events: Sequence[Event], log: str = "", with_baselines: bool = True) 
         played_by=state.played_by,
         outcome=state.outcome or "unfinished",
         detail=state.detail,
-        started_at=events[0].at,
-        ended_at=events[-1].at,
+        started_at=first.at,
+        ended_at=counts.last_at or first.at,
         turns=state.asked,
         usage=state.usage,
         cost_usd=state.spent_usd,
         at_risk_usd=state.at_risk_usd,
-        uncertain=tuple(_uncertain(events)),
-        cost_by_kind=_by_kind(total),
-        cost_by_cause=_by_cause(costs_seen),
-        cost_by_turn=tuple(costs_seen),
-        attempts=sum(isinstance(e.body, ModelReplied | ModelFailed) for e in events),
-        failed_attempts=sum(isinstance(e.body, ModelFailed) for e in events),
+        uncertain=tuple(counts.uncertain),
+        cost_by_kind=_by_kind(counts.bill),
+        cost_by_cause=by_cause,
+        cost_by_turn=tuple(attempts),
+        attempts=counts.attempts,
+        failed_attempts=counts.failed_attempts,
         compactions=state.compactions,
-        tool_calls=len(finished),
-        tool_errors=sum(f.is_error for f in finished),
-        unknown_outcomes=tuple(f"{f.name} {f.call_id}" for f in finished if f.outcome == "unknown"),
-        trimmed_results=len(trimmed),
-        trimmed_tokens=sum(f.raw.tokens for f in trimmed if f.raw) - _shown_tokens(trimmed, state),
-        baselines=baselines(events[1:], start) if with_baselines else None,
+        tool_calls=counts.tool_calls,
+        tool_errors=counts.tool_errors,
+        unknown_outcomes=tuple(counts.unknown_outcomes),
+        trimmed_results=counts.trimmed_results,
+        trimmed_tokens=counts.trimmed_tokens,
+        baselines=others.baselines() if with_baselines else None,
         log=log,
     )
 
 
-def _followed(state: State, events: Iterable[Event]) -> tuple[State, list[AttemptCost]]:
-    """The final state, and each billed attempt with its cause."""
-    attempts: list[AttemptCost] = []
+class _Followed(NamedTuple):
+    """One event, what was billed with it, and the states around it."""
+
+    attempt: AttemptCost | None
+    before: State
+    event: Event
+    after: State
+
+
+def _followed(state: State, events: Iterable[Event]) -> Iterator[_Followed]:
+    """Each event with the state after it, and the billed attempt with its cause."""
     cut: Compacted | None = None
+    asked_after_cut: Compacted | None = None
     for event in events:
+        attempt: AttemptCost | None = None
         match event.body:
             case Compacted() as compacted:
                 cut = compacted
@@ -136,39 +162,68 @@ def _followed(state: State, events: Iterable[Event]) -> tuple[State, list[Attemp
                 asked_after_cut, cut = cut, None
             case ModelReplied() as replied:
                 cause = _cause(state, replied, asked_after_cut if replied.purpose == "turn" else None)
-                attempts.append(_attempt(state, replied, cause, asked_after_cut))
+                attempt = _attempt(state, replied, cause, asked_after_cut)
                 asked_after_cut = None
             case ModelFailed(turn=turn, purpose=purpose, failure=failure) if failure.usage is not None:
                 cost = costs.cost(failure.usage, state.card)
-                attempts.append(
-                    AttemptCost(turn=turn, at=event.at, purpose=purpose, cause="failed", usage=failure.usage, cost_usd=cost)
+                attempt = AttemptCost(
+                    turn=turn, at=event.at, purpose=purpose, cause="failed", usage=failure.usage, cost_usd=cost
                 )
             case _:
                 pass
-        state = evolve(state, event)
-    return state, attempts
+        before, state = state, evolve(state, event)
+        yield _Followed(attempt, before, event, state)
 
 
-def _uncertain(events: Iterable[Event]) -> Iterator[str]:
-    for event in events:
-        if isinstance(event.body, ModelReplied):
-            turn, reply = event.body.turn, event.body.reply
-            if reply.usage_estimated:
-                yield f"turn {turn}: the API reported no usage; an upper estimate counts"
-            if reply.price_unknown:
-                yield f"turn {turn}: answered by '{reply.model}', which is in no price table; priced as the session's model"
+class _Counts:
+    """What is counted event by event, whatever the state is."""
 
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
+        self.last_at: datetime | None = None
+        self.bill = Bill()
+        self.uncertain: list[str] = []
+        self.attempts = self.failed_attempts = 0
+        self.tool_calls = self.tool_errors = 0
+        self.unknown_outcomes: list[str] = []
+        self.trimmed_results = self.trimmed_tokens = 0
 
-def _bills(events: Iterable[Event], card: ModelCard) -> Iterator[Bill]:
-    """The bill of each attempt, at the prices of the model that answered."""
-    for event in events:
+    def take(self, event: Event) -> None:
+        """One more event."""
+        self.last_at = event.at
         match event.body:
-            case ModelReplied(reply=reply):
-                yield costs.bill(reply.usage, reply.priced_by or card)
-            case ModelFailed(failure=failure) if failure.usage is not None:
-                yield costs.bill(failure.usage, card)
+            case ModelReplied(turn=turn, reply=reply):
+                self.attempts += 1
+                self._pay(costs.bill(reply.usage, reply.priced_by or self._card))
+                self.uncertain += _uncertain(turn, reply)
+            case ModelFailed(failure=failure):
+                self.attempts, self.failed_attempts = self.attempts + 1, self.failed_attempts + 1
+                if failure.usage is not None:
+                    self._pay(costs.bill(failure.usage, self._card))
+            case ToolFinished() as finished:
+                self._finished(finished)
             case _:
                 pass
+
+    def _pay(self, bill: Bill) -> None:
+        self.bill = costs.total((self.bill, bill))
+
+    def _finished(self, finished: ToolFinished) -> None:
+        self.tool_calls += 1
+        self.tool_errors += finished.is_error
+        if finished.outcome == "unknown":
+            self.unknown_outcomes.append(f"{finished.name} {finished.call_id}")
+        if finished.raw is not None:
+            shown = estimate(finished.content, self._card.tokenizer) if isinstance(finished.content, str) else 0
+            self.trimmed_results += 1
+            self.trimmed_tokens += finished.raw.tokens - shown
+
+
+def _uncertain(turn: int, reply: Reply) -> Iterator[str]:
+    if reply.usage_estimated:
+        yield f"turn {turn}: the API reported no usage; an upper estimate counts"
+    if reply.price_unknown:
+        yield f"turn {turn}: answered by '{reply.model}', which is in no price table; priced as the session's model"
 
 
 def _attempt(state: State, replied: ModelReplied, cause: Cause, cut: Compacted | None) -> AttemptCost:
@@ -208,16 +263,3 @@ def _cacheable(state: State) -> bool:
 
 def _by_kind(bill: Bill) -> dict[str, Decimal]:
     return {**bill._asdict(), "total": bill.total}
-
-
-def _by_cause(attempts: Iterable[AttemptCost]) -> dict[str, Decimal]:
-    sums: dict[str, Decimal] = {}
-    for attempt in attempts:
-        sums[attempt.cause] = sums.get(attempt.cause, Decimal(0)) + attempt.cost_usd
-    return sums
-
-
-def _shown_tokens(finished: Iterable[ToolFinished], state: State) -> int:
-    from agentloop.core.tokens import estimate
-
-    return sum(estimate(f.content, state.card.tokenizer) for f in finished if isinstance(f.content, str))

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -84,14 +85,19 @@ class Sessions:
 
     def events(self, session_id: str) -> list[Event]:
         """Every event of a session. Raises UnknownSession where its log is missing or empty, LogDamaged, LogVersion."""
+        return list(self.stream(session_id))
+
+    def stream(self, session_id: str) -> Iterator[Event]:
+        """The same, read as they are asked for: however long the log, one event is held at a time."""
         if not self.exists(session_id):
             raise UnknownSession(
                 f"session '{session_id}' has no log in {self.path(session_id)}; nothing can be resumed from it"
             )
-        events = list(self.log(session_id).events())
-        if not events or not isinstance(events[0].body, SessionStarted):
+        events = self.log(session_id).events()
+        first = next(events, None)
+        if first is None or not isinstance(first.body, SessionStarted):
             raise UnknownSession(f"the log of session '{session_id}' does not start with session_started; it cannot be used")
-        return events
+        return chain([first], events)
 
     def ids(self) -> Iterator[str]:
         """The ids of all sessions, sorted."""

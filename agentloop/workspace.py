@@ -95,9 +95,11 @@ class AgentFile(NamedTuple):
     tools: tuple[str, ...] | None = None
     scene: str | None = None
     playbook: Path | None = None
+    mcp: tuple[str, ...] = ()
+    """The servers of the workspace's `.mcp.json` whose tools the agent has."""
 
 
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule"})
+_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp"})
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
     | {"static_ttl", "state_ttl", "tail_ttl", "facts_over_tokens", "facts_share", "allow_volatile"}
@@ -233,9 +235,10 @@ def agent_file(path: Path) -> AgentFile:
         system=system.strip() + "\n",
         settings={k: v for k, v in data.items() if k in _AGENT_SETTINGS},
         description=str(data.get("description") or ""),
-        tools=_names(path, data.get("tools")),
+        tools=_names(path, data, "tools"),
         scene=_text_of(path, data, "scene"),
         playbook=path.parent / str(playbook) if playbook else None,
+        mcp=_names(path, data, "mcp") or (),
     )
 
 
@@ -302,16 +305,16 @@ def _text_of(path: Path, data: dict[str, Any], key: str) -> str | None:
     return value
 
 
-def _names(path: Path, value: Any) -> tuple[str, ...] | None:
-    match value:
+def _names(path: Path, data: dict[str, Any], key: str) -> tuple[str, ...] | None:
+    match data.get(key):
         case None:
             return None
-        case str():
+        case str() as value:
             return tuple(n.strip() for n in value.split(",") if n.strip())
-        case list() if all(isinstance(n, str) for n in value):
-            return tuple(value)
+        case list() as names if all(isinstance(n, str) for n in names):
+            return tuple(names)
         case _:
-            raise PromptError(f"{path}: 'tools' must be a list of names")
+            raise PromptError(f"{path}: '{key}' must be a list of names")
 
 
 def secrets(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path
     """The bill of one or more sessions."""
     sessions = sessions_of(workspace)
     ids = [sessions.find(s) for s in session]
-    reports = [report_of(sessions.events(i), log=str(sessions.log(i).path)) for i in ids]
+    by_turn = turns or as_json
+    reports = [report_of(sessions.stream(i), log=str(sessions.log(i).path), with_turns=by_turn) for i in ids]
     if as_json:
         data = [r.model_dump(mode="json") for r in reports]
         print_json(data[0] if len(data) == 1 else data)

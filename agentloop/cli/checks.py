@@ -52,7 +52,8 @@ def check(agent: str, digest_only: bool, as_json: bool, workspace: Path) -> None
 
 
 def _prefix(agent: Agent) -> Prefix:
-    return freeze.prefix(agent.model.card.id, agent.system, agent.registry("prefix-check"), agent.settings.effort)
+    with agent.registry("prefix-check") as registry:
+        return freeze.prefix(agent.model.card.id, agent.system, registry, agent.settings.effort)
 
 
 def _description(agent: Agent, made: Prefix) -> dict[str, Any]:
@@ -143,6 +144,7 @@ def _registry(workspace: Path, agent: str | None) -> Any:
     from agentloop.tooling import Registry
 
     if agent is not None:
-        return agent_of(workspace, agent).registry("tools-list")
+        with agent_of(workspace, agent).registry("tools-list") as registry:
+            return registry
     blobs = sessions_of(workspace).blobs("tools-list")
     return Registry([*load_tools(workspace / here(workspace).settings.tools), recall_tool(blobs)])

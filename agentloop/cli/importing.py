@@ -69,7 +69,7 @@ def rerun(session: str, policy: tuple[str, ...], as_json: bool, workspace: Path,
     rows = []
     for name in policy:
         again = sessions.new_id(
-            f"{session_id[:40]}-{name}", recording.steps[0].at or report_of(sessions.events(session_id)).started_at
+            f"{session_id[:40]}-{name}", recording.steps[0].at or report_of(sessions.stream(session_id)).started_at
         )
         rows.append((name, _played(recording, again, sessions, workspace, name, **how)))
     if as_json:
@@ -100,7 +100,7 @@ def _played(
             gap_s=gap_s,
             over_http=over_http,
         )
-        return report_of(list(log.events()), log=str(log.path))
+        return report_of(log.events(), log=str(log.path))
 
 
 def _policies(name: str, facts: bool | None) -> PolicySettings:

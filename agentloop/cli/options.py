@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agentloop.cli.render import as_json
+from agentloop.cli.render import json_pieces
 from agentloop.errors import ConfigError
 from agentloop.sessions import Sessions
 from agentloop.workspace import Configuration, configuration, find_agent, user_file
 
 if TYPE_CHECKING:
     from agentloop.api import Agent
+
+PIECES_AT_ONCE = 10_000
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,8 +86,11 @@ def agent_of(workspace: Path, name: str, **flags: Any) -> "Agent":
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
-    click.echo(as_json(data))
+    """One JSON document on standard output, part by part: it may be long."""
+    pieces = json_pieces(data)
+    while part := "".join(islice(pieces, PIECES_AT_ONCE)):
+        click.echo(part, nl=False)
+    click.echo()
 
 
 def _tell_dropped(dropped: Any) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from agentloop.report import Report
@@ -29,7 +29,12 @@ def safe(text: str) -> str:
 
 def as_json(data: object) -> str:
     """One JSON document."""
-    return json.dumps(data, ensure_ascii=False, indent=2, default=str)
+    return "".join(json_pieces(data))
+
+
+def json_pieces(data: object) -> Iterator[str]:
+    """The same in many small pieces."""
+    return json.JSONEncoder(ensure_ascii=False, indent=2, default=str).iterencode(data)
 
 
 def usd(amount: Decimal) -> str:

@@ -105,7 +105,7 @@ class _Printer:
     def result(self, agent: Agent, result: Result) -> None:
         """Print what came of it."""
         self._live.done()
-        report = report_of(agent.sessions.events(result.session_id), log=str(result.log))
+        report = report_of(agent.sessions.stream(result.session_id), log=str(result.log))
         match self._format:
             case "json":
                 self._output.write(_as_json(report, result) + "\n")

@@ -99,6 +99,12 @@ def extended(asked: Prompt, parts: Sequence[Part], marks: Sequence[Mark]) -> Pro
     return _behind(asked.chain[-1], asked, parts, marks)
 
 
+def within_reach(asked: Prompt) -> Prompt:
+    """The end of a prompt: without the parts, and the breakpoints, that no breakpoint behind it can look back to."""
+    first = _looked_back(asked.runs, len(asked.runs) - 1)[-1]
+    return asked._replace(chain=asked.chain[first:], ends=asked.ends[first:], runs=asked.runs[first:], marks=())
+
+
 def _behind(digest: bytes, asked: Prompt, parts: Sequence[Part], marks: Sequence[Mark]) -> Prompt:
     end = asked.tokens
     chain, ends = [], []

@@ -131,7 +131,7 @@ def _replied(state: State, replied: ModelReplied) -> State:
     rent = decision.rent_usd if decision else state.rent_usd
     prompt_tokens = state.prompt_tokens
     trouble = _trouble(state, replied)
-    state = replace(
+    state = changed(
         _paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent
     )
     if trouble is not None and trouble.kind != "paused":
@@ -254,13 +254,15 @@ def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) ->
 def _compacted(state: State, compacted: Compacted) -> State:
     gone = compacted.keep_from - state.keep_from
     turns = state.turns[gone:]
+    segment = Segment(compacted.segment, tokens.estimate(compacted.segment, state.card.tokenizer))
     state = changed(
         state,
         turns=turns,
         turns_tokens=_turns_tokens(turns),
         call_ids=frozenset(c.id for t in turns for c in blocks.calls(t.reply)),
         keep_from=compacted.keep_from,
-        segments=(*state.segments, Segment(compacted.segment, tokens.estimate(compacted.segment, state.card.tokenizer))),
+        segments=(*state.segments, segment),
+        state_tokens=state.state_tokens + segment.tokens,
         rent_usd=Decimal(0),
         sent=state.sent._replace(cut=True) if state.sent else None,
         summary=None,

@@ -94,6 +94,8 @@ class State:
     keep_from: int = 0
     """How many turns have left the view."""
     segments: tuple[Segment, ...] = ()
+    state_tokens: int = 0
+    """Estimated tokens of the segments: of the session state."""
     thinking_from: int = 0
     """Turns before this one are shown without their thinking."""
     given: Blocks = ()
@@ -137,11 +139,6 @@ class State:
     def text(self) -> str:
         """The text of the last reply."""
         return blocks.text_of(self.turns[-1].reply) if self.turns else ""
-
-    @property
-    def state_tokens(self) -> int:
-        """Tokens of the session state."""
-        return sum(s.tokens for s in self.segments)
 
     @property
     def opening(self) -> Blocks:

@@ -46,22 +46,28 @@ def weights(family: str) -> Weights:
 
 def estimate(text: str, family: str = DEFAULT_FAMILY) -> int:
     """Tokens of a text, rounded up."""
-    return _estimate(text, family) if len(text) < _MEMO_CHARS else _count(text, weights(family))
+    return _estimate(text, family) if len(text) < _MEMO_CHARS else rounded_up(thousandths(text, family))
 
 
 @lru_cache(maxsize=8192)
 def _estimate(text: str, family: str) -> int:
-    return _count(text, weights(family))
+    return rounded_up(thousandths(text, family))
 
 
-def _count(text: str, w: Weights) -> int:
+def rounded_up(thousandths: int) -> int:
+    """Whole tokens."""
+    return -(-thousandths // 1000)
+
+
+def thousandths(text: str, family: str) -> int:
+    """Thousandths of a token: those of a text are the sum over its pieces."""
+    w = weights(family)
     data = text.encode("utf-8", "replace")
     digits = len(data) - len(data.translate(None, _DIGITS))
     other = 0 if text.isascii() else len(data) - len(data.translate(None, _HIGH))
     letters = len(data) - len(data.translate(None, _LETTERS))
     marks = len(data) - digits - other - letters
-    thousandths = letters * w.letter + digits * w.digit + marks * w.mark + other * w.other
-    return -(-thousandths // 1000)
+    return letters * w.letter + digits * w.digit + marks * w.mark + other * w.other
 
 
 def json_tokens(value: object, family: str) -> int:

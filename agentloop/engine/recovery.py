@@ -41,7 +41,9 @@ def left_open(state: State, runner: ToolRunner) -> Iterator[Body]:
 
 
 def interrupted(state: State, error: KeyboardInterrupt) -> Iterator[Body]:
-    """What is written when somebody stops a running session."""
+    """What is written when somebody stops a running session; nothing where it had just ended by itself."""
+    if state.outcome is not None:
+        return
     by = error.signal if isinstance(error, Interrupted) else "SIGINT"
     if state.pending is not None:
         yield _cut_off(state, f"stopped by {by} while the reply was under way")

@@ -289,11 +289,16 @@ class Player:
         self._clock = clock
         self._at_most = at_most
         self.bodies: list[bytes] = []
+        self.interrupted = False
+        """Whether the process is told to stop while the next reply is under way."""
 
     def ask(self, body: bytes) -> Iterator[Failure | Reply]:
         """The attempts and the reply at the position that the request itself names."""
         self.bodies.append(body)
         assert len(self.bodies) <= self._at_most, "the session does not end"
+        if self.interrupted:
+            self.interrupted = False
+            raise Interrupted("SIGTERM")
         request = json.loads(body)
         before = request["diagnostics"]["previous_message_id"]
         k = int(before.removeprefix("msg_")) + 1 if before else 0
@@ -393,7 +398,9 @@ class Scenario(NamedTuple):
     with_tools: bool = True
     endless: bool = False
     interrupted_at: int | None = None
-    """The event right after which the process is told to stop."""
+    """The event right after which the process is told to stop; after a request, while its reply is under way."""
+    told_at: int | None = None
+    """How many lines the log has when the user says something that nobody asked for."""
 
     def __repr__(self) -> str:
         return _brief(self)
@@ -475,7 +482,8 @@ def play(scenario: Scenario, log: Log | None = None, world: World | None = None)
             scenario, clock, at_most=400 if scenario.endless else 4 * (len(scenario.steps) + len(scenario.sends)) + 60
         )
         toolbox = Toolbox(scenario.registry, session_id="random", root=Path("."))
-        shell = Shell(player, toolbox, known.blobs, clock, _interruption(scenario.interrupted_at))
+        observe = _interruption(scenario.interrupted_at, player)
+        shell = Shell(player, toolbox, known.blobs, clock, observe, _inbox(scenario.told_at, log))
         while _user_acts(log, scenario, clock):
             run(log, shell, scenario.policies.policies())
         return Played(scenario, tuple(log.events()), tuple(player.bodies), known)
@@ -483,12 +491,18 @@ def play(scenario: Scenario, log: Log | None = None, world: World | None = None)
         _WORLD.reset(token)
 
 
-def _interruption(seq: int | None) -> Callable[[Event, State], None]:
+def _interruption(seq: int | None, player: Player) -> Callable[[Event, State], None]:
     def observe(event: Event, state: State) -> None:
-        if event.seq == seq:
+        if event.seq == seq and isinstance(event.body, ModelRequested):
+            player.interrupted = True
+        elif event.seq == seq:
             raise Interrupted("SIGTERM")
 
     return observe
+
+
+def _inbox(told_at: int | None, log: Log) -> Callable[[State], list[tuple[Block, ...]]]:
+    return lambda state: [(blocks.text("By the way, R-19 too."),)] if sum(1 for _ in log.events()) == told_at else []
 
 
 def _user_acts(log: Log, scenario: Scenario, clock: FixedClock) -> bool:
@@ -621,7 +635,7 @@ _failing_steps = _built(
     summary=st.sampled_from(_SUMMARIES),
 )
 _paid_steps = _built(Step, kind=st.just("tools"), calls=_several, usage=_usages, by_another=st.booleans())
-_steps = st.one_of(_tool_steps, _tool_steps, _tool_steps, _tool_steps, _tool_steps, _odd_steps, _failing_steps, _paid_steps)
+_steps = st.one_of(_tool_steps, _tool_steps, _tool_steps, _tool_steps, _odd_steps, _odd_steps, _failing_steps, _paid_steps)
 _scripts = st.one_of(
     st.lists(_steps, min_size=1, max_size=8),
     st.lists(_steps, min_size=8, max_size=40),
@@ -714,6 +728,7 @@ def scenarios(
         system=draw(st.sampled_from(("You look after orders.", "You look after orders. " * 200, ""))),
         with_tools=draw(st.sampled_from((True,) * 7 + (False,))),
         interrupted_at=draw(interrupts),
+        told_at=draw(interrupts),
     )
 
 

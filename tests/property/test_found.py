@@ -101,6 +101,14 @@ def test_a_prompt_that_is_too_long_and_cannot_be_shortened_stops_with_its_sizes(
     assert "nothing is left to compact" in ended.detail
 
 
+def test_a_session_that_is_stopped_as_it_ends_ends_once() -> None:
+    whole = play(_session([Step("text")]))
+
+    stopped = play(_session([Step("text")])._replace(interrupted_at=whole.events[-1].seq))
+
+    assert stopped.events == whole.events
+
+
 def test_the_question_for_the_state_is_paid_out_of_the_budget_too() -> None:
     policies = PolicySettings(
         compaction=EveryTurn(keep_pairs=1), ledger=ModelLedger(), budget=HardBudget(least_output_tokens=1)

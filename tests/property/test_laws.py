@@ -56,9 +56,12 @@ from tests.property.histories import (
     waits,
 )
 
+thorough = settings(max_examples=3 * settings().max_examples)
+
 # what the API is sent
 
 
+@thorough
 @given(scenarios())
 def test_every_request_is_valid_under_the_documented_rules(scenario: Scenario) -> None:
     """Invariants 1 and 2, and the check of thinking prefixes."""
@@ -391,6 +394,7 @@ def test_the_worst_case_of_each_request_fits_into_the_rest_of_the_budget(scenari
         assert before.spent_usd + before.at_risk_usd + worst <= scenario.limits.max_budget_usd
 
 
+@thorough
 @given(scenarios())
 def test_the_predicted_prompt_is_that_of_the_theory_of_the_cache(scenario: Scenario) -> None:
     played = play(scenario)

@@ -364,3 +364,26 @@ def test_a_read_does_not_make_a_lifetime_longer() -> None:
     ask([part("a")], [(0, "1h")], entries, at=100)
 
     assert ask([part("a")], [(0, "5m")], entries, at=401).read == 0
+
+
+@pytest.mark.parametrize("runs", [("", ""), ("tool_use", "tool_result"), ("", "tool_use")])
+def test_the_end_of_a_prompt_is_all_that_later_breakpoints_can_reach(runs: tuple[str, str]) -> None:
+    """A growing prompt, whole and cut to what is within reach: each request reads and writes the same."""
+    whole = short = cache.prompt([part("static")], [], card())
+    all_entries: Entries = {}
+    entries: Entries = {}
+    for n, given_parts in enumerate([1, 3, 19, 20, 21, 1, 45, 2, 30, 1, 1]):
+        parts = [part(f"{n}-{i}", run=runs[n * i % 2]) for i in range(given_parts)]
+        at = n * 100.0 + (400 if n == 6 else 0)
+        found = []
+        for asked, known in ((whole, all_entries), (short, entries)):
+            asked = cache.extended(asked, parts, [Mark(len(asked.chain) + len(parts) - 1, "5m")])
+            account = cache.account(asked, known, at, at)
+            known |= account.changes
+            found.append((figures(account), asked))
+        (expected, whole), (got, short) = found
+        assert got == expected
+        short = cache.within_reach(short)
+        entries = {key: entries[key] for key in short.chain if key in entries}
+
+    assert len(short.chain) < len(whole.chain)

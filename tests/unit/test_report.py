@@ -185,6 +185,18 @@ def test_the_baselines_are_those_of_all_events() -> None:
     assert report(lines).baselines == baselines(lines[1:], begin(first, NOON))
 
 
+def test_the_events_may_come_one_by_one() -> None:
+    lines = session(*FIRST, *SECOND)
+
+    assert report(iter(lines)) == report(lines)
+
+
+def test_a_report_without_turns_leaves_out_nothing_else() -> None:
+    lines = session(*FIRST, *SECOND)
+
+    assert report(lines, with_turns=False) == report(lines).model_copy(update={"cost_by_turn": ()})
+
+
 @pytest.mark.parametrize("lines", [[], session()[1:]])
 def test_a_log_starts_with_session_started(lines: list[Event]) -> None:
     with pytest.raises(ValueError, match="a log starts with session_started"):

@@ -117,6 +117,16 @@ def test_the_events_of_a_session_are_read(sessions: Sessions) -> None:
     assert [e.body.type for e in sessions.events("atlas")] == ["session_started", "input_given"]
 
 
+def test_the_events_of_a_session_are_read_one_by_one(sessions: Sessions) -> None:
+    path = put(sessions, "atlas")
+    stream = sessions.stream("atlas")
+    path.write_bytes(path.read_bytes() + b"no event\n")
+
+    assert next(stream).body.type == "session_started"
+    with pytest.raises(LogDamaged):
+        list(stream)
+
+
 def test_a_session_without_a_log_is_no_fresh_start(sessions: Sessions) -> None:
     with pytest.raises(UnknownSession, match=r"has no log in .*nothing can be resumed from it"):
         sessions.events("atlas")

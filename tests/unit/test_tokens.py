@@ -24,6 +24,13 @@ def test_a_text_is_weighed_by_the_kind_of_its_characters_and_rounded_up(written:
     assert tokens.estimate(written) == expected
 
 
+@pytest.mark.parametrize("family", [tokens.DEFAULT_FAMILY, OLD])
+def test_the_thousandths_of_a_text_are_those_of_its_pieces(family: str) -> None:
+    pieces = ["- read é1 ", "\n", "{世界}", "", "x" * 7]
+
+    assert tokens.thousandths("".join(pieces), family) == sum(tokens.thousandths(p, family) for p in pieces)
+
+
 def test_the_older_tokenizer_makes_fewer_tokens_of_the_same_text() -> None:
     prose = "a" * 1_000
 
