@@ -38,8 +38,9 @@ def test_it_holds_compactions_facts_recalls_and_parallel_calls() -> None:
 def test_its_bill_is_the_sum_of_its_usage_at_the_prices_in_its_own_log() -> None:
     start = EVENTS[0].body
     assert isinstance(start, SessionStarted)
-    (prices,) = start.card.prices
+    prices = start.card.prices[0]
     usages = [e.body.reply.usage for e in EVENTS if isinstance(e.body, ModelReplied)]
+    assert max(u.prompt_tokens for u in usages) <= (prices.max_prompt_tokens or 0)
 
     pico = sum(
         u.input_tokens * int(prices.input * 10**6)
