@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from agentloop.core.decide import FactsPolicy
+from agentloop.core.decide import FactsPolicy, Shown
 from agentloop.core.state import State
+from agentloop.policies.facts import HeadTailMatches
 from agentloop.ports import Answer, Blobs, ToolRunner
 from agentloop.types.blocks import Call
 from agentloop.types.events import ToolCard, ToolFinished, ToolStarted
@@ -56,12 +57,22 @@ def idempotency_key(state: State, call: Call) -> str:
     return f"{state.session_id}:{call.id}"
 
 
+def _shown(call: Call, content: str, card: ToolCard, digest: str, family: str, facts: FactsPolicy) -> Shown:
+    """What the facts policy shows; head and tail where it fails or shows more than there is."""
+    try:
+        shown = facts.shown(call, content, card.facts, digest, family, card.facts_settings)
+    except Exception:  # noqa: BLE001  a policy of somebody's own must not end a session over one result
+        return HeadTailMatches().shown(call, content, card.facts, digest, family)
+    longer = isinstance(shown.content, str) and len(shown.content) > len(content)
+    return HeadTailMatches().shown(call, content, card.facts, digest, family) if longer else shown
+
+
 def _finished(call: Call, answer: Answer, state: State, facts: FactsPolicy, card: ToolCard, blobs: Blobs) -> ToolFinished:
     content, raw = answer.content, None
     if isinstance(content, str) and not answer.is_error:
         data = content.encode()
         digest = hashlib.sha256(data).hexdigest()
-        shown = facts.shown(call, content, card.facts, digest, state.card.tokenizer, card.facts_settings)
+        shown = _shown(call, content, card, digest, state.card.tokenizer, facts)
         content, raw = shown.content, shown.raw
         if raw is not None:
             blobs.put(data)  # before the model can see the handle

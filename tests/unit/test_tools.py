@@ -4,12 +4,13 @@ from pathlib import Path
 
 from agentloop.adapters.memory import MemoryBlobs
 from agentloop.adapters.toolbox import Toolbox
+from agentloop.core.decide import Shown
 from agentloop.core.state import State
 from agentloop.engine.tools import answers
 from agentloop.policies import HeadTailMatches
 from agentloop.testing import given, reply, started
 from agentloop.tooling import Registry, current_call, tool
-from agentloop.types.blocks import tool_use
+from agentloop.types.blocks import Call, tool_use
 from agentloop.types.events import ToolFinished, ToolStarted
 from tests.unit.lines import after, answered, asked, started_call
 
@@ -167,3 +168,27 @@ def test_a_small_result_leaves_nothing_in_the_blobs() -> None:
     happened(calling(("a", "look", {"n": 1})), blobs=blobs)
 
     assert blobs.find(hashlib.sha256(b"seen 1").hexdigest()) is None
+
+
+def test_a_facts_policy_that_fails_or_adds_to_a_result_is_replaced_by_head_and_tail() -> None:
+    @tool(effect="read")
+    def many() -> str:
+        """Look at many lines."""
+        return "\n".join(f"line {i} of a result that is large" for i in range(400))
+
+    class Fails:
+        def shown(self, *arguments: object) -> Shown:
+            raise RuntimeError("a bug")
+
+    class Adds:
+        def shown(self, call: Call, content: str, *arguments: object) -> Shown:
+            return Shown(content + " and more")
+
+    def shown(facts: object) -> str:
+        box = Toolbox(Registry([many]), session_id="test", root=Path("/"))
+        state = calling(("a", "many", {}))
+        *_, last = answers(state.open_calls, state, facts, box, MemoryBlobs())  # type: ignore[arg-type]
+        assert isinstance(last, ToolFinished)
+        return str(last.content)
+
+    assert shown(Fails()) == shown(Adds()) == shown(HeadTailMatches())
