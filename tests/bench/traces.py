@@ -1,7 +1,8 @@
 """Recorded sessions of other people's agents under each policy: the bill, and what the policy would have lost.
 
 Read from `../shared/traces`, or from the folder that AGENTLOOP_TRACES names (the neutral format, `needs.py` beside it).
-Need-recall is the share of the values a recorded agent went on to use that still stood in what it was shown.
+Each session runs through the whole engine against the emulator over HTTP, no request may be refused, and each log has to
+replay with equal digests. Need-recall is the share of the values a recorded agent went on to use that still stood in what it was shown.
 """
 
 import gzip
@@ -23,6 +24,7 @@ from agentloop.core.state import State
 from agentloop.importers import neutral
 from agentloop.policies import Whole, preset
 from agentloop.reenact import reenact
+from agentloop.replay import replay
 from agentloop.report import report
 from agentloop.types.events import Event, ModelReplied, SessionStarted
 
