@@ -2,7 +2,8 @@
 
 Read from `../shared/traces`, or from the folder that AGENTLOOP_TRACES names (the neutral format, `needs.py` beside it).
 Each session runs through the whole engine against the emulator over HTTP, no request may be refused, and each log has to
-replay with equal digests. Need-recall is the share of the values a recorded agent went on to use that still stood in what it was shown.
+replay with equal digests. Need-recall is the share of the values that a recorded agent went on to use which still stood in
+what it was shown.
 """
 
 import gzip
@@ -90,9 +91,13 @@ def played(case: Case) -> Row:
         models=models(),
         policies=policies,
         gap_s=case.gap_s,
+        over_http=True,
     )
     events = list(log.events())
     bill = report(events)
+    assert bill.turns == len(recording.steps), f"{recording.id} ended early: {bill.detail}"
+    assert bill.failed_attempts == 0, f"{recording.id}: a request was refused"
+    assert replay(events, policies.policies()).same, f"{recording.id} replays differently"
     assert bill.baselines is not None
     found = needs_module().recall(case.session, contexts(events))["counts"]
     met, needs = found["recall"]
