@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from agentloop.core import costs, view
+from agentloop.core.costs import MILLION
 from agentloop.core.cuts import removed_tokens
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import divergence
@@ -16,8 +17,6 @@ from agentloop.types.base import Frozen
 from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted, ToolFinished
 from agentloop.types.request import Request
 from agentloop.types.usage import Usage
-
-MILLION = Decimal(1_000_000)
 
 
 class Carried(Frozen):

@@ -51,7 +51,7 @@ def run(
     """Run one session of AGENT (a name in prompts/, or a prompt file) to its end."""
     with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
         ready = agent_of(workspace, agent, on_event=printer, **flags)
-        result = ready.run(_readable(prompt), session_id=session_id)
+        result = ready.run(prompt, session_id=session_id)
         printer.result(ready, result)
     ctx.exit(_exit_code(result))
 
@@ -79,8 +79,7 @@ def resume(
             ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
         except PromptError as e:
             raise UsageError(f"{e}\nthe session was started by '{started.agent}'; name its prompt file with --agent") from e
-        text = _readable(prompt) if prompt is not None else None
-        result = ready.resume(session_id, text=text, accept_new_prefix=accept_new_prefix)
+        result = ready.resume(session_id, text=prompt, accept_new_prefix=accept_new_prefix)
         printer.result(ready, result)
     ctx.exit(_exit_code(result))
 
@@ -162,11 +161,3 @@ def _exit_code(result: Result) -> int:
     if result.outcome == "interrupted":
         return next((code for name, code in _SIGNALS.items() if name in result.detail), 130)
     return EXIT_CODES[result.outcome]
-
-
-def _readable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise UsageError("the prompt is not valid UTF-8; check the encoding of the terminal or the pipe") from e
-    return text

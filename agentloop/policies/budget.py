@@ -1,17 +1,16 @@
 """Where a session stops, before money is spent."""
 
 from datetime import datetime
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR
 from typing import Literal
 
 from pydantic import Field
 
 from agentloop.core import costs
+from agentloop.core.costs import MILLION
 from agentloop.core.state import State
 from agentloop.types.base import Settings
 from agentloop.types.events import Outcome
-
-MILLION = Decimal(1_000_000)
 
 
 class HardBudget(Settings):

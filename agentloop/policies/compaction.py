@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from agentloop.core import costs, cuts
+from agentloop.core.costs import MILLION
 from agentloop.core.decide import LedgerPolicy
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
@@ -18,7 +19,6 @@ from agentloop.types.base import Settings
 from agentloop.types.events import Decision
 from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
 
-MILLION = Decimal(1_000_000)
 NOT_SHORTER = "the state would be longer than what it stands for"
 
 
