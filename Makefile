@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRACES ?= ../shared/traces
 
-.PHONY: setup run test check format lint types layers tests bench prices clean
+.PHONY: setup run test check format lint types layers tests bench e2e prices shapes clean
 
 setup: .venv/ready
 
@@ -38,9 +38,23 @@ tests: setup
 bench: setup
 	$(BIN)/python -m tests.bench
 
+# Clients that we did not write, against the emulator: each prints its bill.
+e2e: setup .e2e/ready
+	$(BIN)/pytest -rs tests/e2e/test_clients.py tests/e2e/test_sdk.py
+
+.e2e/ready: pyproject.toml
+	$(PYTHON) -m venv .e2e/venv
+	.e2e/venv/bin/python -m pip install --quiet --disable-pip-version-check '.[e2e]'
+	if command -v npm >/dev/null; then npm install --no-fund --no-audit --prefix .e2e "@anthropic-ai/claude-code@^2.1"; fi
+	touch $@
+
 # The price table from a looked-up API reference: make prices MODELS=path/to/models.json
 prices: setup
 	$(BIN)/python -m agentloop.data.refresh $(MODELS)
 
+# The shapes of requests, from the installed SDK.
+shapes: setup
+	$(BIN)/python -m agentloop.data.refresh_shapes
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .agentloop
+	rm -rf .venv .e2e .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .agentloop

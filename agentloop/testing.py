@@ -1,4 +1,5 @@
-"""For tests, yours and ours: a scripted model, builders for events, a clock that stands still, laws for a Log."""
+"""For tests, yours and ours: an emulated API, a scripted model, builders for events, a clock that stands still, laws for a
+Log. `agentloop.pytest_plugin` brings the emulated API as the fixture `emulator`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -6,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from agentloop.core import wire
+from agentloop.emulated import Bill, EmulatedApi
 from agentloop.policies import PolicySettings
 from agentloop.ports import Log
 from agentloop.types import blocks
@@ -14,6 +16,23 @@ from agentloop.types.blocks import Block
 from agentloop.types.events import Event, InputGiven, Limits, SessionStarted, ToolCard
 from agentloop.types.request import Failure, Prefix, Reply
 from agentloop.types.usage import ModelCard, Prices, Usage
+
+__all__ = [
+    "NOON",
+    "Bill",
+    "EmulatedApi",
+    "FixedClock",
+    "Scripted",
+    "ScriptedModel",
+    "calls_tool",
+    "card",
+    "events",
+    "given",
+    "log_conformance",
+    "reply",
+    "says",
+    "started",
+]
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

@@ -64,6 +64,11 @@ def _model(name: str, as_of: str, entry: dict[str, Any]) -> Model:
         context_window=entry["context_window"],
         max_output_tokens=entry["max_output_tokens"] or 8_192,
         tool_system_tokens=entry["tool_use_system_prompt_tokens"]["auto_or_none"] or 0,
+        forced_tool_system_tokens=entry["tool_use_system_prompt_tokens"]["any_or_tool"],
+        fast_prices=_fast(entry["prices"]),
+        geo_multiplier=_decimal(entry.get("inference_geo_us_multiplier")),
+        default_effort=entry["default_effort"],
+        keeps_earlier_thinking=thinking["earlier_thinking_kept_in_context"],
         thinks_by_default=str(thinking["default"] or "").startswith("adaptive"),
         checks_thinking_prefix=thinking["prefix_check"] is not None,
     )
@@ -82,12 +87,22 @@ def _model(name: str, as_of: str, entry: dict[str, Any]) -> Model:
         assistant_prefill=entry["assistant_prefill_supported"],
         sampling_params=entry["sampling_params_supported"],
         system_messages=entry["mid_conversation_system_messages"],
+        compacts_on_demand=entry["compaction_on_demand"],
     )
     earlier = tuple(
         (date.fromisoformat(e["until"]), tuple(p.model_copy(update=_decimals(e["changes"])) for p in prices))
         for e in entry["earlier_prices"]
     )
     return Model(card, traits, earlier)
+
+
+def _fast(prices: Mapping[str, Any]) -> tuple[Prices, ...]:
+    fast = prices.get("fast")
+    return (Prices(**fast),) if fast else ()
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
 
 
 def _decimals(changes: Mapping[str, str]) -> dict[str, Decimal]:

@@ -69,6 +69,7 @@ def _whole(t: TurnExplained) -> str:
         ["read", f"{t.usage.cache_read_input_tokens:,}", render.usd(kinds["read"])],
         ["written", f"{_written(t):,}", render.usd(kinds["written_5m"] + kinds["written_1h"])],
         ["output", f"{t.usage.output_tokens:,}", render.usd(kinds["output"])],
+        *([["web searches", f"{t.usage.web_search_requests:,}", render.usd(kinds["fees"])]] if kinds["fees"] else []),
     ]
     gap = f", {t.gap_s:,.1f} s after the last request" if t.gap_s is not None else ""
     lines = [

@@ -68,6 +68,7 @@ def bill(report: Report) -> str:
             usd(kinds["written_5m"] + kinds["written_1h"]),
         ],
         ["output", f"{u.output_tokens:,}", usd(kinds["output"])],
+        *([["web searches", f"{u.web_search_requests:,}", usd(kinds["fees"])]] if kinds["fees"] else []),
         ["total", f"{u.prompt_tokens + u.output_tokens:,}", usd(report.cost_usd)],
     ]
     parts = [_conditions(report), table(rows, right=(1, 2)), _others(report), *_warnings(report)]

@@ -9,33 +9,36 @@ the request that last used the entry, and an entry can be read once its request'
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from agentloop.core import tokens
-from agentloop.types.base import Json, compact
-from agentloop.types.blocks import THINKING, Block
+from agentloop.core.parts import DOCUMENTED, Assumed, Mark, Part, as_blocks, parts_of, scope_of
+from agentloop.types.base import Json
 from agentloop.types.usage import TTL_SECONDS, ModelCard, Ttl, Usage
+
+__all__ = [
+    "DOCUMENTED",
+    "LOOK_BACK",
+    "MAX_BREAKPOINTS",
+    "Account",
+    "Assumed",
+    "Entry",
+    "Mark",
+    "Part",
+    "Prompt",
+    "account",
+    "as_blocks",
+    "expired",
+    "extended",
+    "live",
+    "parts_of",
+    "prompt",
+    "prompt_of",
+    "scope_of",
+    "within_reach",
+]
 
 LOOK_BACK = 20
 MAX_BREAKPOINTS = 4
-_RUNS = frozenset({"tool_use", "tool_result"})
-
-
-class Part(NamedTuple):
-    """One block of a prompt as the cache sees it."""
-
-    key: bytes
-    """Digest of its content, and of whatever else must be equal for it to be the same (role, level parameters)."""
-    tokens: int
-    run: str = ""
-    """Consecutive parts of one run (`tool_use`, `tool_result`) are one position of the look-back."""
-
-
-class Mark(NamedTuple):
-    """A breakpoint: behind which part, for how long."""
-
-    part: int
-    ttl: Ttl
 
 
 class Prompt(NamedTuple):
@@ -63,6 +66,8 @@ class Entry(NamedTuple):
     """Start of the last request that wrote or read it."""
     ready_at: float
     """When the response of the request that wrote it began."""
+    twin: "Entry | None" = None
+    """The same prefix, written by another request while neither could read the other's."""
 
 
 class Account(NamedTuple):
@@ -94,6 +99,12 @@ def prompt(parts: Sequence[Part], marks: Sequence[Mark], card: ModelCard, scope:
     return _behind(seed, Prompt((), (), (), (), card.min_cacheable_tokens), parts, marks)
 
 
+def prompt_of(body: Json, card: ModelCard, assumed: Assumed = DOCUMENTED) -> tuple[Prompt, list[Part]]:
+    """The prompt of a request's body (Messages API JSON), and its parts."""
+    parts, marks = parts_of(body, card, assumed)
+    return prompt(parts, marks, card, scope_of(body, card, assumed)), parts
+
+
 def extended(asked: Prompt, parts: Sequence[Part], marks: Sequence[Mark]) -> Prompt:
     """A prompt that goes on behind another (which must not be empty), with breakpoints of its own."""
     return _behind(asked.chain[-1], asked, parts, marks)
@@ -121,28 +132,48 @@ def _behind(digest: bytes, asked: Prompt, parts: Sequence[Part], marks: Sequence
     )
 
 
-def account(asked: Prompt, entries: Mapping[bytes, Entry], at: float, ready_at: float) -> Account:
+def account(
+    asked: Prompt, entries: Mapping[bytes, Entry], at: float, ready_at: float, assumed: Assumed = DOCUMENTED
+) -> Account:
     """What a request that starts at `at`, and whose response begins at `ready_at`, reads and writes."""
     hit = _hit(asked, entries, at)
     read = asked.ends[hit] if hit is not None else 0
-    writable = [m for m in asked.marks if asked.ends[m.part] >= asked.minimum and asked.ends[m.part] > read]
-    last = max((asked.ends[m.part] for m in writable), default=read)
+    writable = [m for m in asked.marks if asked.ends[m.part] >= asked.minimum and (hit is None or m.part > hit)]
+    last = asked.ends[writable[-1].part] if writable else read
     last_1h = max((asked.ends[m.part] for m in writable if m.ttl == "1h"), default=read)
-    written = {asked.chain[m.part]: Entry(m.ttl, at, ready_at) for m in writable}
-    written = {key: _written(entries.get(key), entry) for key, entry in written.items()}
-    return Account(read, last - last_1h, last_1h - read, asked.tokens - last, hit, _renewed(asked, entries, hit, at) | written)
+    changes = _renewed(asked, entries, hit, at, assumed) if hit is not None else {}
+    for mark in writable:
+        key = asked.chain[mark.part]
+        changes[key] = _written(entries.get(key), Entry(mark.ttl, at, ready_at))
+    return Account(read, last - last_1h, last_1h - read, asked.tokens - last, hit, changes)
 
 
 def _written(before: Entry | None, entry: Entry) -> Entry:
-    """An entry that is written again while its twin is not ready yet can be read as soon as the first of the two."""
-    if before is None or before.ready_at <= entry.used_at:
+    """What stands at a breakpoint that is written: beside it, twins whose responses have not begun yet."""
+    if before is None:
         return entry
-    return entry._replace(ready_at=min(before.ready_at, entry.ready_at))
+    entry = _written(before.twin, entry)
+    before = before._replace(twin=None)
+    if _expired(before, entry.used_at):
+        return entry
+    if before.ttl == entry.ttl and not _expired(before, entry.ready_at):  # the two follow each other without a gap: one
+        return entry._replace(ready_at=min(before.ready_at, entry.ready_at))
+    return entry._replace(twin=before._replace(twin=entry.twin))
 
 
 def live(entry: Entry, at: float) -> bool:
     """Whether a request that starts at `at` can read the entry."""
-    return entry.ready_at <= at and at - entry.used_at <= TTL_SECONDS[entry.ttl]
+    alone = entry.ready_at <= at and not _expired(entry, at)
+    return alone or (entry.twin is not None and live(entry.twin, at))
+
+
+def expired(entry: Entry, at: float) -> bool:
+    """Whether nobody will ever read the entry again, unless it is written anew."""
+    return _expired(entry, at) and (entry.twin is None or expired(entry.twin, at))
+
+
+def _expired(entry: Entry, at: float) -> bool:
+    return at - entry.used_at > TTL_SECONDS[entry.ttl]
 
 
 def _hit(asked: Prompt, entries: Mapping[bytes, Entry], at: float) -> int | None:
@@ -166,67 +197,22 @@ def _looked_back(runs: Sequence[str], start: int) -> Sequence[int]:
     return seen
 
 
-def _renewed(asked: Prompt, entries: Mapping[bytes, Entry], hit: int | None, at: float) -> dict[bytes, Entry]:
+def _renewed(asked: Prompt, entries: Mapping[bytes, Entry], hit: int, at: float, assumed: Assumed) -> dict[bytes, Entry]:
     """A read renews the entry it hit and, as far as is documented, those of the request's breakpoints before it."""
-    if hit is None:
-        return {}
-    touched = {asked.chain[hit], *(asked.chain[m.part] for m in asked.marks if m.part <= hit)}
-    return {k: entries[k]._replace(used_at=at) for k in touched if k in entries and live(entries[k], at)}
+    before = [m for m in asked.marks if m.part <= hit]
+    touched = {asked.chain[hit]: None}
+    if assumed.renews == "marks":
+        touched |= dict.fromkeys(asked.chain[m.part] for m in before)
+    elif assumed.renews == "chain":
+        touched |= dict.fromkeys(asked.chain[: hit + 1])
+    renewed = {k: e for k in touched if (e := entries.get(k)) and live(e, at)}
+    shortened = {asked.chain[m.part] for m in before if m.ttl == "5m"} if assumed.remark == "shortens" else ()
+    return {k: _used(e, at, "5m" if k in shortened else None) for k, e in renewed.items()}
 
 
-def parts_of(body: Json, card: ModelCard) -> tuple[list[Part], list[Mark]]:
-    """The parts and breakpoints of a request's body (Messages API JSON)."""
-    parts: list[Part] = []
-    marks: list[Mark] = []
-    last: int | None = None
-
-    def add(block: Block, level: str, size: int, run: str = "") -> None:
-        nonlocal last
-        content = {k: v for k, v in block.items() if k != "cache_control"}
-        parts.append(Part(_digest(level, content), size, run))
-        if block.get("type") not in THINKING and block.get("text") != "":
-            last = len(parts) - 1
-        if control := block.get("cache_control"):
-            marks.append(Mark(len(parts) - 1, control.get("ttl") or "5m"))
-
-    family = card.tokenizer
-    tools = body.get("tools") or []
-    extra = tokens.weights(family).frame + (card.tool_system_tokens if tools else 0)
-    for tool in tools:
-        add(tool, "tools", tokens.tool_tokens(tool, family) + extra)
-        extra = 0
-    for block in as_blocks(body.get("system") or []):
-        add(block, "system", tokens.block_tokens(block, family) + extra)
-        extra = 0
-    settings = _message_settings(body)
-    for message in body.get("messages") or []:
-        for block in as_blocks(message["content"]):
-            kind = str(block.get("type"))
-            add(
-                block, f"{message['role']}{settings}", tokens.block_tokens(block, family) + extra, kind if kind in _RUNS else ""
-            )
-            extra, settings = 0, ""
-    if (control := body.get("cache_control")) and last is not None:
-        automatic = Mark(last, control.get("ttl") or "5m")
-        if automatic not in marks:
-            marks.append(automatic)
-    return parts, marks
-
-
-def as_blocks(content: Any) -> list[Block]:
-    """Content as blocks: a string equals one text block."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-def _message_settings(body: Json) -> str:
-    """Request parameters whose change costs the cache of the messages, but not that of tools and system."""
-    named = {k: body[k] for k in ("tool_choice", "thinking") if body.get(k)}
-    if thinking := named.get("thinking"):
-        named["thinking"] = {k: v for k, v in thinking.items() if k != "display"}
-    if effort := (body.get("output_config") or {}).get("effort"):
-        named["effort"] = effort
-    return compact(named).decode() if named else ""
-
-
-def _digest(level: str, content: Json) -> bytes:
-    return hashlib.blake2b(level.encode() + b"\0" + compact(content), digest_size=16).digest()
+def _used(entry: Entry, at: float, ttl: Ttl | None) -> Entry:
+    """The entry after a read, with the lifetime that the read gives it, if it gives one."""
+    twin = _used(entry.twin, at, ttl) if entry.twin is not None else None
+    if entry.ready_at > at or _expired(entry, at):
+        return entry._replace(ttl=ttl or entry.ttl, twin=twin)
+    return Entry(ttl or entry.ttl, max(at, entry.used_at), entry.ready_at, twin)

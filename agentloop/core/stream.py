@@ -9,7 +9,7 @@ from typing import Any
 
 from agentloop.types.base import Json, compact, parsed, plain, plain_json
 from agentloop.types.request import Reply
-from agentloop.types.usage import Usage
+from agentloop.types.usage import Iteration, Usage
 
 _NEEDED = {"text": ("text",), "tool_use": ("id", "name", "input")}
 """What the rest of the engine relies on."""
@@ -129,6 +129,15 @@ class StreamedReply:
 
 def read_usage(data: Json) -> Usage | None:
     """Usage as the API reports it; None where a figure is missing, not a number, or negative."""
+    figures, iterations = _figures(data), _iterations(data.get("iterations"))
+    searches = _searches(data.get("server_tool_use"))
+    if figures is None or iterations is None or searches is None:
+        return None
+    named = {k: v for k in ("service_tier", "speed", "inference_geo") if isinstance(v := data.get(k), str)}
+    return Usage(**figures, **named, web_search_requests=searches, iterations=iterations)
+
+
+def _figures(data: Json) -> dict[str, Any] | None:
     written, total_written = data.get("cache_creation") or {}, data.get("cache_creation_input_tokens") or 0
     one_hour: Any = (written.get("ephemeral_1h_input_tokens") or 0) if isinstance(written, dict) else None
     if not _is_count(total_written) or not _is_count(one_hour):
@@ -140,10 +149,24 @@ def read_usage(data: Json) -> Usage | None:
         "ephemeral_1h_input_tokens": one_hour,
         "output_tokens": data.get("output_tokens"),
     }
-    if not all(map(_is_count, figures.values())):
-        return None
-    tier = data.get("service_tier")
-    return Usage(**figures, service_tier=tier if isinstance(tier, str) else None)
+    return figures if all(map(_is_count, figures.values())) else None
+
+
+def _iterations(data: Any) -> tuple[Iteration, ...] | None:
+    """The model calls that the request made, each with usage of its own; None where one of them has no usable figures."""
+    found = []
+    for one in data if isinstance(data, list) else ():
+        figures = _figures(one) if isinstance(one, dict) else None
+        if figures is None:
+            return None
+        named = {k: v for k in ("type", "model") if isinstance(v := one.get(k), str)}
+        found.append(Iteration(**figures, **named))
+    return tuple(found)
+
+
+def _searches(server_tools: Any) -> int | None:
+    count = (server_tools.get("web_search_requests") or 0) if isinstance(server_tools, dict) else 0
+    return count if _is_count(count) else None
 
 
 def _is_count(value: Any) -> bool:

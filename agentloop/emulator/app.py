@@ -1,45 +1,46 @@
 """The emulator: a request comes in as method, path, headers and body, an answer goes out. No HTTP, no port."""
 
 import itertools
-import json
-import math
-import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, NoReturn
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
-from agentloop.emulator import catalogue, sse
-from agentloop.emulator.answers import Answer, ApiError, Chunk, Pause, error_answer, invalid, json_answer, stream_answer
+from agentloop.emulator import breaking, calls, catalogue, rows
+from agentloop.emulator.answers import (
+    Answer,
+    ApiError,
+    answer,
+    delayed,
+    error_answer,
+    invalid,
+    json_answer,
+    not_found,
+    stream_answer,
+    too_large,
+)
+from agentloop.emulator.batches import Batches, Item
+from agentloop.emulator.calls import MAX_REQUEST_BYTES, Call
 from agentloop.emulator.catalogue import ModelRow
-from agentloop.emulator.messages import Circumstance, EmulatorSettings, Messages
+from agentloop.emulator.faults import OUTAGES, REFUSALS, Endpoint, Fault, Faults
+from agentloop.emulator.limits import BATCHING, COUNTING, Limits
+from agentloop.emulator.messages import Circumstance, Messages
 from agentloop.emulator.script import Script
-from agentloop.emulator.validation import VERSIONS, ApiVersion
+from agentloop.emulator.settings import EmulatorSettings
 from agentloop.types.base import Json
 
 __all__ = ["MAX_REQUEST_BYTES", "Emulator", "EmulatorSettings"]
 
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
 DEFAULTS = EmulatorSettings()
-
-_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Any escaped surrogate; pairs pass the check that follows."""
-
-
-class _Call(NamedTuple):
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    query: Mapping[str, str]
-    body: bytes
-    at: float
-    request_id: str
+NO_FAULTS = Faults()
 
 
 class Emulator:
     """A Messages API that a script answers, with the API's checks, cache and usage.
 
     The same requests at the same times get the same bytes. API keys are asked for, and forgotten. Threads may share an
-    emulator: what it keeps stands behind one lock, and streams are made outside of it.
+    emulator: what it keeps stands behind locks, and streams are made outside of them.
     """
 
     def __init__(
@@ -49,98 +50,167 @@ class Emulator:
         *,
         clock: Callable[[], float] = time.time,
         settings: EmulatorSettings = DEFAULTS,
+        faults: Faults = NO_FAULTS,
     ) -> None:
-        self._models, self._clock, self._settings = models, clock, settings
-        self._messages = Messages(script, models, settings)
+        self._models = rows.adapted(models, settings)
+        self._clock, self._settings, self._faults = clock, settings, faults
+        self._messages = Messages(script, self._models, settings)
+        queue = settings.limits.queued_batch_requests
+        self._batches = Batches(self._item, settings.batches, settings.seed, queue)
+        self._limits = Limits(settings.limits)
         self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._arrived: Counter[str] = Counter()
+        self._hit: deque[Json] = deque(maxlen=settings.reported_requests)
+        self._here = {
+            "anthropic-organization-id": settings.organization_id,
+            "anthropic-workspace-id": settings.workspace_id,
+        }
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """The answer to one request; `path` may carry a query."""
         path, _, query = path.partition("?")
         lowered = {name.lower(): value for name, value in headers.items()}
-        call = _Call(lowered, dict(parse_qsl(query)), body, self._clock(), f"req_emulator_{next(self._numbers):08d}")
+        call = Call(lowered, dict(parse_qsl(query)), body, self._clock(), f"req_emulator_{next(self._numbers):08d}")
         try:
-            return self._answer(method.upper(), path, call)
+            return self._answer(method.upper(), path, call).with_headers(self._here)
         except ApiError as e:
-            return error_answer(e, call.request_id)
+            return error_answer(e, call.request_id).with_headers(self._here)
         except RecursionError:
-            return error_answer(invalid("The request body is nested too deeply"), call.request_id)
+            error = invalid("The request body is nested too deeply")
+            return error_answer(error, call.request_id).with_headers(self._here)
 
     def report(self) -> Json:
         """What has been billed so far: what `GET /emulator/report` answers."""
-        return self._messages.report()
+        self._batches.advance(self._clock())
+        with self._lock:
+            return self._messages.report() | {"faults": list(self._hit)}
 
-    def _answer(self, method: str, path: str, call: _Call) -> Answer:
-        if len(call.body) > MAX_REQUEST_BYTES:
-            raise ApiError(413, "request_too_large", "Request exceeds the maximum size")
+    def _answer(self, method: str, path: str, call: Call) -> Answer:
+        if len(call.body) > calls.limit_bytes(path):
+            raise too_large()
         parts = path.strip("/").split("/")
         if (method, parts) == ("GET", ["emulator", "report"]):
             return json_answer(self.report(), call.request_id)
-        _check_key(call.headers)
-        match method, parts:
-            case "POST", ["v1", "messages"]:
+        calls.check_key(call.headers)
+        if parts[0] != "v1":
+            raise not_found(f"{method} {path}: Not found")
+        match method, parts[1:]:
+            case "POST", ["messages"]:
                 return self._create(call)
-            case "POST", ["v1", "messages", "count_tokens"]:
-                return json_answer(self._messages.count(_parsed(call.body), _version(call.headers)), call.request_id)
-            case "GET", ["v1", "models"]:
-                _version(call.headers)
-                return json_answer(catalogue.page(self._models, call.query), call.request_id)
-            case "GET", ["v1", "models", name]:
-                _version(call.headers)
-                return json_answer(catalogue.info(name, self._models), call.request_id)
+            case "POST", ["messages", "count_tokens"]:
+                return self._count(call)
+            case _, ["messages", "batches", *rest]:
+                return self._batch(method, rest, path, call)
+            case "GET", ["models", *rest] if len(rest) < 2:
+                return self._model(rest, call)
             case _:
-                raise ApiError(404, "not_found_error", f"{method} {path}: Not found")
+                raise not_found(f"{method} {path}: Not found")
 
-    def _create(self, call: _Call) -> Answer:
-        version, body = _version(call.headers), _parsed(call.body)
-        message = self._messages.create(body, Circumstance(call.at, call.request_id, version))
-        if body.get("stream"):
-            return stream_answer(self._delayed(sse.events(message)), call.request_id)
-        whole = json_answer(message, call.request_id)
-        return Answer(whole.status, whole.headers, self._delayed(iter(whole.chunks)))
+    def _create(self, call: Call) -> Answer:
+        fault = self._fault("messages", call)
+        if fault is not None and fault.fault in OUTAGES:
+            return breaking.outage(fault, call.request_id)
+        version, body = calls.version(call.headers), calls.parsed(call.body)
+        body = breaking.taken_back(body) if self._faults.rules else body
+        streams = body.get("stream") is True
+        if fault is not None and not streams:
+            breaking.refuse_whole(fault)
+        model = self._metered(body)
+        self._limits.admit(model, call.at)
+        self._batches.advance(call.at)
+        first_byte_s = self._settings.first_byte_s + breaking.waits(fault)
+        message = self._messages.create(
+            body,
+            Circumstance(
+                call.at,
+                call.request_id,
+                version,
+                calls.betas(call.headers),
+                ready_at=call.at + first_byte_s,
+                reshaped=breaking.reshaped(fault),
+            ),
+        )
+        self._limits.use(model, message["usage"], call.at)
+        if streams:
+            chunks = breaking.streamed(fault, message, self._settings.second_message_delta)
+            made = stream_answer(delayed(first_byte_s, chunks), call.request_id)
+        else:
+            made = answer("application/json", delayed(first_byte_s, breaking.whole(fault, message)), call.request_id)
+        return made.with_headers(self._limits.headers(model, call.at))
 
-    def _delayed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        if self._settings.first_byte_s:
-            yield Pause(self._settings.first_byte_s)
-        yield from chunks
+    def _count(self, call: Call) -> Answer:
+        if (broken := self._outage("count_tokens", call)) is not None:
+            return broken
+        version, body = calls.version(call.headers), calls.parsed(call.body)
+        self._limits.admit(COUNTING, call.at)
+        counted = json_answer(self._messages.count(body, version, calls.betas(call.headers)), call.request_id)
+        return counted.with_headers(self._limits.headers(COUNTING, call.at))
 
+    def _batch(self, method: str, rest: list[str], path: str, call: Call) -> Answer:
+        if (broken := self._outage("batches", call)) is not None:
+            return broken
+        version = calls.version(call.headers)
+        self._limits.admit(BATCHING, call.at)
+        host = f"http://{call.headers.get('host', 'emulator')}"
+        match method, rest:
+            case "POST", []:
+                shown = self._batches.create(calls.parsed(call.body), call.at, version, calls.betas(call.headers), host)
+            case "GET", []:
+                shown = self._batches.list(call.query, call.at, host)
+            case "GET", [id]:
+                shown = self._batches.retrieve(id, call.at, host)
+            case "GET", [id, "results"]:
+                return answer("application/x-jsonl", self._batches.results(id, call.at), call.request_id)
+            case "POST", [id, "cancel"]:
+                shown = self._batches.cancel(id, call.at, host)
+            case "DELETE", [id]:
+                shown = self._batches.delete(id, call.at)
+            case _:
+                raise not_found(f"{method} {path}: Not found")
+        return json_answer(shown, call.request_id).with_headers(self._limits.headers(BATCHING, call.at))
 
-def _check_key(headers: Mapping[str, str]) -> None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if not headers.get("x-api-key") and not (scheme.lower() == "bearer" and key.strip()):
-        raise ApiError(401, "authentication_error", "x-api-key header is required")
+    def _model(self, rest: list[str], call: Call) -> Answer:
+        if (broken := self._outage("models", call)) is not None:
+            return broken
+        calls.version(call.headers)
+        shown = catalogue.info(rest[0], self._models) if rest else catalogue.page(self._models, call.query)
+        return json_answer(shown, call.request_id)
 
+    def _item(self, item: Item) -> Json:
+        """The message that answers an item of a batch."""
+        asked = Circumstance(
+            item.at,
+            item.request_id,
+            item.version,
+            item.betas,
+            service_tier="batch",
+            ready_at=item.done_at,
+            siblings=item.siblings,
+        )
+        return self._messages.create(item.params, asked)
 
-def _version(headers: Mapping[str, str]) -> ApiVersion:
-    named = headers.get("anthropic-version")
-    if named is None:
-        raise invalid("anthropic-version: header is required")
-    for version in VERSIONS:
-        if version == named:
-            return version
-    raise invalid(f'anthropic-version: "{named}" is not a valid version; expected {" or ".join(VERSIONS)}')
+    def _metered(self, body: Json) -> str:
+        """The model whose limits a request takes from; one that is not known has none to speak of."""
+        name = body.get("model")
+        row = self._models.get(name) if isinstance(name, str) else None
+        return row.card.id if row is not None else ""
 
+    def _fault(self, endpoint: Endpoint, call: Call) -> Fault | None:
+        """The fault that is planned for this request. Raises ApiError where it is a refusal."""
+        if not self._faults.rules:
+            return None
+        with self._lock:
+            self._arrived[endpoint] += 1
+            number = self._arrived[endpoint]
+            fault = self._faults.at(endpoint, number)
+            if fault is not None:
+                hit = {"endpoint": endpoint, "request": number, "fault": fault.fault, "request_id": call.request_id}
+                self._hit.append(hit)
+        if fault is not None and fault.fault in REFUSALS:
+            raise breaking.refusal(fault)
+        return fault
 
-def _parsed(body: bytes) -> Json:
-    try:
-        value = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
-        if _LONE_SURROGATE.search(body):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as e:
-        raise invalid("The request body is not valid JSON: no low surrogate in string") from e
-    except ValueError as e:
-        raise invalid(f"The request body is not valid JSON: {e}") from e
-    if not isinstance(value, dict):
-        raise invalid("The request body is not valid JSON: expected an object")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        raise ValueError(f"{number} is out of range")
-    return value
+    def _outage(self, endpoint: Endpoint, call: Call) -> Answer | None:
+        fault = self._fault(endpoint, call)
+        return breaking.outage(fault, call.request_id) if fault is not None else None

@@ -3,11 +3,13 @@
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from agentloop.core.cache import MAX_BREAKPOINTS
 from agentloop.emulator.answers import invalid
 from agentloop.emulator.layout import Place, places
+from agentloop.emulator.strict import Unverified
 from agentloop.types.base import Json
 from agentloop.types.blocks import THINKING
 
@@ -17,16 +19,26 @@ class _Mark(NamedTuple):
     ttl: str
 
 
-def check(body: Json) -> None:
+def check(body: Json, unverified: Unverified) -> None:
     """Raise ApiError for the first rule of `cache_control` that the request breaks."""
     prompt = list(places(body))
-    marked = [p for p in prompt if p.block.get("cache_control")]
+    marked = [p for place in prompt for p in (place, *_inside(place)) if p.block.get("cache_control")]
     for place in marked:
         if _is_empty_text(place):
             raise invalid(f"{place.path}.text: cache_control cannot be set for empty text blocks")
+    if any(".content." in p.path.partition(".content.")[2] for p in marked):
+        unverified.note(18, "a cache_control inside the content of a tool result is one of the four")
     marks = [_Mark(f"{p.path}.cache_control", _ttl(p.block)) for p in marked] + _automatic(body, prompt)
     _check_count(marks)
     _check_order(marks)
+
+
+def _inside(place: Place) -> Iterator[Place]:
+    """The blocks in the content of a tool result."""
+    content = place.block.get("content")
+    if place.block.get("type") == "tool_result" and isinstance(content, list):
+        for k, block in enumerate(content):
+            yield Place(place.level, f"{place.path}.content.{k}", block)
 
 
 def _automatic(body: Json, prompt: list[Place]) -> list[_Mark]:

@@ -1,14 +1,14 @@
 """Which models the emulator knows, and what `/v1/models` says of them."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Protocol
 
-from agentloop.emulator.answers import ApiError, invalid
+from agentloop.emulator import paging
+from agentloop.emulator.answers import ApiError
 from agentloop.types.base import Json
 from agentloop.types.usage import ModelCard, ModelTraits
 
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 1_000
 _LINES = ("haiku", "sonnet", "opus", "fable", "mythos")
 _UNKNOWN_DAY = "1970-01-01"
 """The API gives the epoch where it does not know a release date."""
@@ -25,6 +25,10 @@ class ModelRow(Protocol):
     @property
     def traits(self) -> ModelTraits:
         """What the model accepts."""
+        ...
+
+    def card_on(self, day: date) -> ModelCard:
+        """The card with the prices of that day."""
         ...
 
 
@@ -47,31 +51,8 @@ def page(models: Mapping[str, ModelRow], query: Mapping[str, str]) -> Json:
     """One page of the list, the newest model first."""
     rows = {r.card.id: r for r in models.values()}
     ids = sorted(rows, key=lambda i: rows[i].traits.released or _UNKNOWN_DAY, reverse=True)
-    before, after = _position(ids, query, "before_id", len(ids)), _position(ids, query, "after_id", -1)
-    within = ids[after + 1 : before]
-    limit = _limit(query)
-    shown = within[-limit:] if "before_id" in query else within[:limit]
-    return {
-        "data": [_info(rows[i]) for i in shown],
-        "first_id": shown[0] if shown else None,
-        "last_id": shown[-1] if shown else None,
-        "has_more": len(within) > len(shown),
-    }
-
-
-def _position(ids: list[str], query: Mapping[str, str], name: str, otherwise: int) -> int:
-    if name not in query:
-        return otherwise
-    if query[name] not in ids:
-        raise invalid(f"{name}: no model has the id '{query[name]}'")
-    return ids.index(query[name])
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    value = query.get("limit", str(DEFAULT_LIMIT))
-    if not value.isdecimal() or not 1 <= int(value) <= MAX_LIMIT:
-        raise invalid(f"limit: Input should be between 1 and {MAX_LIMIT}")
-    return int(value)
+    shown, frame = paging.page(ids, query, "model")
+    return {"data": [_info(rows[i]) for i in shown], **frame}
 
 
 def _info(model: ModelRow) -> Json:

@@ -5,13 +5,16 @@ Consecutive messages of one role are one turn; errors name the caller's own indi
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise, takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentloop.core.cache import as_blocks
 from agentloop.emulator.answers import invalid
+from agentloop.emulator.strict import Unverified
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
 from agentloop.types.usage import ModelTraits
+
+MAX_MESSAGES = 100_000
 
 
 class _Placed(NamedTuple):
@@ -32,17 +35,26 @@ class _Turn(NamedTuple):
     blocks: tuple[_Placed, ...]
 
 
-def check(messages: Sequence[Json], traits: ModelTraits, user_first: bool) -> None:
+def check(messages: Sequence[Json], traits: ModelTraits, user_first: bool, unverified: Unverified) -> None:
     """Raise ApiError for the first rule that the messages break."""
     if not messages:
         raise invalid("messages: at least one message is required")
+    if len(messages) > MAX_MESSAGES:
+        raise invalid(f"messages: List should have at most {MAX_MESSAGES} items after validation, not {len(messages)}")
     _check_contents(messages)
     turns = [_turn(group) for _, group in groupby(enumerate(messages), key=lambda m: m[1]["role"])]
-    _check_first(turns[0], user_first)
+    _check_first(turns[0], user_first, unverified)
     _check_system(turns, traits)
     _check_blocks(turns)
     _check_pairs(turns)
+    _check_server_calls(turns)
     _check_prefill(turns[-1], traits)
+
+
+def check_prompt(system: Any) -> None:
+    """Raise ApiError where a system prompt has a text without a word."""
+    if isinstance(system, list) and any(not block["text"] for block in system):
+        raise invalid("system: text content blocks must be non-empty")
 
 
 def _turn(group: Iterator[tuple[int, Json]]) -> _Turn:
@@ -55,13 +67,18 @@ def _turn(group: Iterator[tuple[int, Json]]) -> _Turn:
 def _check_contents(messages: Sequence[Json]) -> None:
     last = len(messages) - 1
     for i, message in enumerate(messages):
-        if not message["content"] and not (i == last and message["role"] == "assistant"):
+        if not message["content"] and not _may_be_empty(message, i == last):
             raise invalid(
                 f"messages.{i}: all messages must have non-empty content except for the optional final assistant message"
             )
         for block in as_blocks(message["content"]) if message["content"] else []:
             if block["type"] == "text":
                 _check_text(block["text"])
+
+
+def _may_be_empty(message: Json, is_last: bool) -> bool:
+    """An assistant message at the end is a prefill; a system message may only set the effort."""
+    return (is_last and message["role"] == "assistant") or bool(message.get("output_config"))
 
 
 def _check_text(text: str) -> None:
@@ -71,10 +88,14 @@ def _check_text(text: str) -> None:
         raise invalid("messages: text content blocks must contain non-whitespace text")
 
 
-def _check_first(first: _Turn, user_first: bool) -> None:
+def _check_first(first: _Turn, user_first: bool, unverified: Unverified) -> None:
+    """The user opens a conversation, or else the block that a compaction left of an earlier one."""
     if first.role == "system":
         raise invalid('messages.0: a message with the "system" role must follow a user message')
-    if user_first and first.role != "user":
+    if first.role == "user" or (first.blocks and first.blocks[0].block["type"] == "compaction"):
+        return
+    unverified.note(11, "whether the assistant may open a conversation")
+    if user_first:
         raise invalid('messages: first message must use the "user" role')
 
 
@@ -164,9 +185,41 @@ def _check_expected(asked: _Turn, answer: _Turn) -> None:
         seen.add(call_id)
 
 
+def _check_server_calls(turns: Sequence[_Turn]) -> None:
+    """A call that the API runs itself has its result behind it, unless the turn is still to be gone on with."""
+    results = {str(p.block["tool_use_id"]) for turn in turns for p in turn.blocks if _is_server_result(p.block)}
+    for i, turn in enumerate(turns):
+        if turn.role != "assistant" or _is_still_open(turns[i:]):
+            continue
+        for placed in turn.blocks:
+            block = placed.block
+            if block["type"] == "server_tool_use" and block["id"] not in results:
+                name = block["name"]
+                raise invalid(
+                    f"{placed.path}: `{name}` tool use with id `{block['id']}` was found without a corresponding "
+                    f"`{_result_type(name)}` block"
+                )
+
+
+def _is_server_result(block: Block) -> bool:
+    return _is_server_block(block) and "tool_use_id" in block
+
+
+def _is_still_open(turns: Sequence[_Turn]) -> bool:
+    """Whether the model has yet to go on with the first of these turns: it was paused, or waits for results of the user."""
+    paused = len(turns) == 1
+    answered = len(turns) == 2 and any(p.block["type"] == "tool_result" for p in turns[1].blocks)
+    return paused or answered
+
+
+def _result_type(name: str) -> str:
+    return "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"
+
+
 def _check_prefill(last: _Turn, traits: ModelTraits) -> None:
-    # A turn that the API paused in its own tools is sent back as it is, and ends with the assistant.
-    if last.role != "assistant" or any(_is_server_block(p.block) for p in last.blocks):
+    # A turn that the API paused, in its own tools or behind a summary, is sent back as it is, and ends with the assistant.
+    paused = any(_is_server_block(p.block) or p.block["type"] == "compaction" for p in last.blocks)
+    if last.role != "assistant" or paused:
         return
     if not traits.assistant_prefill:
         raise invalid("This model does not support assistant message prefill. The conversation must end with a user message.")

@@ -8,9 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from agentloop.core import cache
-from agentloop.core.cache import Part, Prompt
-from agentloop.emulator.layout import widths
+from agentloop.core.cache import DOCUMENTED, Assumed, Part, Prompt
+from agentloop.core.parts import settings_of, speed_of
 from agentloop.types.base import Json, compact
 from agentloop.types.usage import ModelCard
 
@@ -24,7 +23,7 @@ _NEAREST_FIRST: tuple[Reason | None, ...] = (
     "tools_changed",
     "model_changed",
 )
-_SETTINGS = ("tool_choice", "thinking", "output_config")
+_PENDING: Json = {"cache_miss_reason": None}
 _SAME_ID = 8
 """Sessions played by one script share message ids: so many fingerprints are kept for an id."""
 
@@ -40,6 +39,8 @@ class Fingerprint(NamedTuple):
     """How many parts the messages have, and the digest of all of them."""
     cached: int
     """Tokens up to the last breakpoint."""
+    ready_at: float
+    """When the response began: until then there is nothing to compare with."""
 
 
 class Asked(NamedTuple):
@@ -49,27 +50,23 @@ class Asked(NamedTuple):
     chain: tuple[bytes, ...]
 
 
-def asked(body: Json, parts: Sequence[Part], prompt: Prompt, card: ModelCard) -> Asked:
+def asked(
+    body: Json, parts: Sequence[Part], prompt: Prompt, card: ModelCard, ready_at: float, assumed: Assumed = DOCUMENTED
+) -> Asked:
     """A request, ready to be compared."""
-    tools, system = widths(body)
-    keys = [p.key for p in parts]
-    chain = _chain(_bare(body, card, keys[tools + system :]))
+    by_level = {level: [p.bare for p in parts if p.path.startswith(f"{level}.")] for level in ("tools", "system", "messages")}
+    chain = _chain(by_level["messages"])
     cached = max((prompt.ends[m.part] for m in prompt.marks), default=0)
     fingerprint = Fingerprint(
-        model=f"{card.id} {body.get('speed') or 'standard'}",
-        tools=_digest(keys[:tools]),
-        system=_digest(keys[tools : tools + system]),
-        settings=compact([body.get(k) for k in _SETTINGS]),
+        model=f"{card.id} {speed_of(body, card)}",
+        tools=_digest(by_level["tools"]),
+        system=_digest(by_level["system"]),
+        settings=compact([*settings_of(body, card, assumed), body.get("context_management")]),
         messages=(len(chain), chain[-1] if chain else b""),
         cached=cached if cached >= prompt.minimum else 0,
+        ready_at=ready_at,
     )
     return Asked(fingerprint, chain)
-
-
-def _bare(body: Json, card: ModelCard, keys: list[bytes]) -> list[bytes]:
-    """The keys of the messages' parts without the request's settings, which stand in those of the first message."""
-    first, _ = cache.parts_of({"messages": body["messages"][:1]}, card)
-    return [p.key for p in first] + keys[len(first) :]
 
 
 def _chain(keys: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -93,17 +90,19 @@ class Fingerprints:
 
     def remember(self, message_id: str, fingerprint: Fingerprint) -> None:
         """Keep the request of a reply; the oldest are forgotten."""
-        kept = [f for f in self._by_id.pop(message_id, ()) if f != fingerprint]
+        kept = [f for f in self._by_id.pop(message_id, ()) if f._replace(ready_at=fingerprint.ready_at) != fingerprint]
         self._by_id[message_id] = (*kept, fingerprint)[-_SAME_ID:]
         if len(self._by_id) > self._at_most:
             self._by_id.popitem(last=False)
 
-    def diagnosis(self, previous: str | None, now: Asked, read: int) -> Json | None:
+    def diagnosis(self, previous: str | None, now: Asked, read: int, at: float) -> Json | None:
         """The response's `diagnostics` for a request that names the message before it, and read so many tokens."""
         if previous is None:
             return None
         if previous not in self._by_id:
             return {"cache_miss_reason": {"type": "previous_message_not_found"}}
+        if all(before.ready_at > at for before in self._by_id[previous]):
+            return _PENDING
         compared = [(_reason(before, now), before.cached) for before in self._by_id[previous]]
         reason, cached = min(compared, key=lambda c: _NEAREST_FIRST.index(c[0]))
         if reason is None:

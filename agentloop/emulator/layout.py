@@ -28,8 +28,3 @@ def places(body: Json) -> Iterator[Place]:
     for i, message in enumerate(body.get("messages") or []):
         for j, block in enumerate(as_blocks(message["content"])):
             yield Place("messages", f"messages.{i}.content.{j}", block)
-
-
-def widths(body: Json) -> tuple[int, int]:
-    """How many parts are tools, and how many are system."""
-    return len(body.get("tools") or []), len(as_blocks(body.get("system") or []))

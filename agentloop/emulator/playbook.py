@@ -9,19 +9,28 @@
 
 `{$match: regex}` stands for group 1 (or all) of the last place in the request's messages that the regex matches. A step
 that calls nothing ends the turn; the next input goes on with the next step. A rule speaks in the place of the step
-where its regex matches the text of the last message; the step is still to come then, so long as the client sends cache
-diagnostics (one that does not counts a rule's reply as a step).
+where its regexes match: `when` what the user has said since the model last spoke, `system` the system prompt, `model`
+the model's name. The step is still to come then, so long as the client sends cache diagnostics (one that does not counts
+a rule's reply as a step). A default speaks once the steps are over; with it, a playbook needs none, and answers whatever
+a client asks:
+
+    name: reviewer
+    rules:
+      - {system: title, say: A title}
+      - {when: "count (\\\\w+)", call: [{Bash: {command: ls}}]}
+    default: {say: Done.}
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from agentloop.core.cache import as_blocks
 from agentloop.emulator import script
@@ -66,21 +75,52 @@ class Step(Settings):
 
 
 class Rule(Step):
-    """A reply that takes the place of a step where its regex matches the last message."""
+    """A reply that takes the place of a step where all of its regexes match."""
 
-    when: str
+    when: str | None = None
+    """Of what the user has said, and tools have answered, since the model last spoke."""
+    system: str | None = None
+    """Of the system prompt."""
+    model: str | None = None
+    """Of the name of the model."""
 
-    @field_validator("when")
+    @field_validator("when", "system", "model")
     @classmethod
-    def _is_a_regex(cls, pattern: str) -> str:
-        _check_regex(pattern)
+    def _is_a_regex(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            _check_regex(pattern)
         return pattern
+
+    @model_validator(mode="after")
+    def _looks_at_something(self) -> "Rule":
+        if self.when is None and self.system is None and self.model is None:
+            raise ValueError("expected 'when', 'system' or 'model'; an answer to everything else is the playbook's 'default'")
+        return self
+
+    def matches(self, request: Json) -> bool:
+        """Whether this rule answers a request."""
+        return (
+            _found(self.when, _text(_newest(request)))
+            and _found(self.system, blocks.text_of(as_blocks(request.get("system") or [])))
+            and _found(self.model, str(request.get("model")))
+        )
+
+
+def _found(pattern: str | None, text: str) -> bool:
+    return pattern is None or re.search(pattern, text) is not None
 
 
 class _File(Settings):
     name: str
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = ()
     rules: tuple[Rule, ...] = ()
+    default: Step | None = None
+
+    @model_validator(mode="after")
+    def _has_something_to_say(self) -> "_File":
+        if not self.steps and self.default is None:
+            raise ValueError("expected 'steps', a 'default' or both")
+        return self
 
 
 class _NoMatch(Exception):
@@ -96,6 +136,7 @@ class Playbook:
     name: str
     steps: tuple[Step, ...]
     rules: tuple[Rule, ...] = ()
+    default: Step | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> "Playbook":
@@ -113,7 +154,7 @@ class Playbook:
         """The playbook that this data describes. Raises ConfigError, naming source and step."""
         try:
             file = _File.model_validate(data)
-            return cls(script.checked_name(file.name), file.steps, file.rules)
+            return cls(script.checked_name(file.name), file.steps, file.rules, file.default)
         except ValidationError as e:
             raise ConfigError(f"{source}, {_first_fault(e)}") from e
         except ConfigError as e:
@@ -125,14 +166,16 @@ class Playbook:
             return script.summary(self.name, request)
         at = script.step(self.name, request)
         here = script.message_id(self.name, at)
-        last = request["messages"][-1:]
-        if (rule := next((r for r in self.rules if re.search(r.when, _text(last))), None)) is not None:
+        if (rule := next((r for r in self.rules if r.matches(request)), None)) is not None:
             # A rule may speak several times at one step: what it answers to keeps its call ids apart.
-            digest = hashlib.blake2b(compact(last), digest_size=4).hexdigest()
+            digest = hashlib.blake2b(compact(_newest(request)), digest_size=4).hexdigest()
             return _played(rule, request, f"{self.name}_{at}_{digest}")._replace(message_id=f"{here}_rule")
         if at >= len(self.steps):
-            return script.spoken(THE_END)._replace(message_id=here)
+            return self._after_the_steps(request, at)._replace(message_id=here)
         return _played(self.steps[at], request, f"{self.name}_{at}")._replace(message_id=here)
+
+    def _after_the_steps(self, request: Json, at: int) -> ScriptedReply:
+        return script.spoken(THE_END) if self.default is None else _played(self.default, request, f"{self.name}_{at}")
 
 
 def _played(step: Step, request: Json, ids: str) -> ScriptedReply:
@@ -170,6 +213,12 @@ def _filled(value: Any, request: Json) -> Any:
     if "default" not in value:
         raise _NoMatch(value[MATCH])
     return value["default"]
+
+
+def _newest(request: Json) -> list[Json]:
+    """The user's messages behind the model's last one; clients may put system messages among them."""
+    behind = takewhile(lambda m: m["role"] != "assistant", reversed(request["messages"]))
+    return [m for m in behind if m["role"] == "user"][::-1]
 
 
 def _text(messages: list[Json]) -> str:

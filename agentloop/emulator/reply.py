@@ -1,11 +1,33 @@
 """A scripted reply as the message that the API would send, within the tokens that the request allows."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from agentloop.core import tokens
 from agentloop.core.cache import Account
+from agentloop.core.parts import speed_of
 from agentloop.emulator.script import ScriptedReply
 from agentloop.types.base import Json
 from agentloop.types.blocks import THINKING, Block, Blocks
 from agentloop.types.usage import ModelCard
+
+NOTHING = Account(0, 0, 0, 0, None, {})
+"""What a request used that called no model but for a summary."""
+
+
+def stopped(reply: ScriptedReply, sequences: Sequence[str], card: ModelCard) -> ScriptedReply:
+    """The reply up to the first stop sequence that the model says."""
+    for n, block in enumerate(reply.content):
+        if block.get("type") != "text":
+            continue
+        found = [(at, sequence) for sequence in sequences if (at := block["text"].find(sequence)) >= 0]
+        if found:
+            at, sequence = min(found)
+            said = (block | {"text": block["text"][:at]},) if block["text"][:at].strip() else ()
+            content = (*reply.content[:n], *said)
+            output = _share(reply.output_tokens, content, reply.content, card)
+            return reply._replace(content=content, stop_reason="stop_sequence", stop_sequence=sequence, output_tokens=output)
+    return reply
 
 
 def within(reply: ScriptedReply, max_tokens: int, prompt_tokens: int, card: ModelCard) -> ScriptedReply:
@@ -24,6 +46,14 @@ def within(reply: ScriptedReply, max_tokens: int, prompt_tokens: int, card: Mode
     )
 
 
+def _share(output: int | None, said: Blocks, whole: Blocks, card: ModelCard) -> int | None:
+    """Of recorded output tokens, those of a part of the reply."""
+    if output is None:
+        return None
+    size = tokens.blocks_tokens(whole, card.tokenizer)
+    return output * tokens.blocks_tokens(said, card.tokenizer) // size if size else output
+
+
 def _cut(content: Blocks, room: int, family: str) -> Blocks:
     """The blocks that fit, and as much as fits of a text that does not."""
     kept: list[Block] = []
@@ -39,26 +69,54 @@ def _cut(content: Blocks, room: int, family: str) -> Blocks:
     return tuple(kept)
 
 
-def message(reply: ScriptedReply, account: Account, body: Json, card: ModelCard, diagnostics: Json | None) -> Json:
-    """The body of a response to `POST /v1/messages`."""
+class Call(NamedTuple):
+    """One call of the model: what it read and wrote of the cache, and the tokens of its answer."""
+
+    account: Account
+    output_tokens: int
+    kind: str = "message"
+    """`compaction` where the answer was a summary."""
+
+
+def message(
+    reply: ScriptedReply, content: Sequence[Block], usage: Json, card: ModelCard, diagnostics: Json | None, more: Json
+) -> Json:
+    """The body of a response to `POST /v1/messages`. `content`: the reply's blocks as the client receives them."""
     return {
         "id": reply.message_id,
         "type": "message",
         "role": "assistant",
         "model": card.id,
-        "content": list(reply.content),
+        "content": list(content),
         "stop_reason": reply.stop_reason,
-        "stop_sequence": None,
+        "stop_sequence": reply.stop_sequence,
         "stop_details": reply.stop_details,
         "container": None,
         "diagnostics": diagnostics,
-        "usage": _usage(reply, account, body, card),
+        "usage": usage,
+        **more,
     }
 
 
-def _usage(reply: ScriptedReply, account: Account, body: Json, card: ModelCard) -> Json:
-    thought = tokens.blocks_tokens((b for b in reply.content if b["type"] in THINKING), card.tokenizer)
-    output = reply.output_tokens or 0
+def usage(calls: Sequence[Call], reply: ScriptedReply, body: Json, card: ModelCard, service_tier: str) -> Json:
+    """What a request used. A call that wrote a summary stands only among the iterations."""
+    answered = next((c for c in reversed(calls) if c.kind == "message"), None)
+    output = answered.output_tokens if answered else 0
+    thought = tokens.blocks_tokens((b for b in reply.content if b.get("type") in THINKING), card.tokenizer)
+    data = _counts(answered.account if answered else NOTHING, output)
+    data["output_tokens_details"] = {"thinking_tokens": min(thought, output)}
+    searches = sum(b.get("type") == "web_search_tool_result" and isinstance(b.get("content"), list) for b in reply.content)
+    if searches:
+        data["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
+    data["service_tier"] = service_tier
+    data |= {"speed": speed_of(body, card)} if body.get("speed") else {}
+    data |= {"inference_geo": body["inference_geo"]} if body.get("inference_geo") else {}
+    if any(c.kind != "message" for c in calls):
+        data["iterations"] = [{"type": c.kind, **_counts(c.account, c.output_tokens)} for c in calls]
+    return data
+
+
+def _counts(account: Account, output_tokens: int) -> Json:
     return {
         "input_tokens": account.fresh,
         "cache_creation_input_tokens": account.written_5m + account.written_1h,
@@ -67,8 +125,5 @@ def _usage(reply: ScriptedReply, account: Account, body: Json, card: ModelCard) 
             "ephemeral_5m_input_tokens": account.written_5m,
             "ephemeral_1h_input_tokens": account.written_1h,
         },
-        "output_tokens": output,
-        "output_tokens_details": {"thinking_tokens": min(thought, output)},
-        "service_tier": "standard",
-        **{k: body[k] for k in ("speed", "inference_geo") if body.get(k)},
+        "output_tokens": output_tokens,
     }

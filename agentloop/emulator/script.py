@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from agentloop.core.cache import as_blocks
+from agentloop.emulator import signatures
 from agentloop.errors import ConfigError
 from agentloop.types import blocks
 from agentloop.types.base import Json, compact
@@ -37,6 +38,7 @@ class ScriptedReply(NamedTuple):
     output_tokens: int | None = None
     """As it was recorded; None: counted from the content."""
     stop_details: Json | None = None
+    stop_sequence: str | None = None
 
 
 class Script(Protocol):
@@ -109,7 +111,26 @@ def step(name: str, request: Json) -> int:
     found = re.fullmatch(rf"msg_{re.escape(name)}_(\d{{4,}})((?:{'|'.join(_STILL_TO_COME)})*)", str(previous))
     if found:
         return int(found[1]) + (0 if found[2] else 1)
-    return sum(1 for m in request["messages"] if m["role"] == "assistant")
+    return _answers(request["messages"])
+
+
+def _answers(messages: Sequence[Json]) -> int:
+    """How many replies the messages hold, with those that the summary at their head stands for."""
+    said = sum(1 for m in messages if m["role"] == "assistant" and any(b["type"] != "compaction" for b in _blocks(m)))
+    first = next(iter(_blocks(messages[0])), None) if messages else None
+    if first is None or first["type"] != "compaction":
+        return said
+    summarised = signatures.compaction_of(first)
+    return said + (summarised.answers if summarised else 0)
+
+
+def _blocks(message: Json) -> list[Block]:
+    return as_blocks(message.get("content") or [])
+
+
+def unchanged(reply: ScriptedReply) -> ScriptedReply:
+    """The reply as it is."""
+    return reply
 
 
 def replying(content: Sequence[Block]) -> ScriptedReply:

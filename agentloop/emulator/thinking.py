@@ -4,32 +4,38 @@ from agentloop.emulator.answers import invalid
 from agentloop.types.base import Json
 from agentloop.types.usage import ModelTraits
 
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_MIN_BUDGET = 1_024
-_FIELDS: dict[str, tuple[str, ...]] = {
-    "adaptive": ("type", "display"),
-    "between_tools": ("type",),
-    "disabled": ("type",),
-    "enabled": ("type", "budget_tokens", "display"),
-}
+_OFF = ("disabled", "between_tools")
 
 
 def check(body: Json, traits: ModelTraits) -> None:
     """Raise ApiError where the request's `thinking` or effort is not the model's."""
     asked: Json = body.get("thinking") or {}
     if body.get("thinking") is not None:
-        _check_kind(asked, traits)
-        _check_fields(asked)
+        _check_kind(str(asked["type"]), traits)
     if asked.get("type") == "enabled":
         _check_budget(asked, body)
     _check_effort(body, asked, traits)
 
 
-def _check_kind(asked: Json, traits: ModelTraits) -> None:
-    kind = str(asked.get("type"))
-    if kind not in _FIELDS:
-        expected = ", ".join(f"'{k}'" for k in _FIELDS)
-        raise invalid(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags: {expected}")
+def is_on(body: Json, traits: ModelTraits) -> bool:
+    """Whether the model thinks in its answer to the request."""
+    kind = (body.get("thinking") or {}).get("type")
+    return kind != "disabled" if kind else str(traits.thinking_default).startswith("adaptive")
+
+
+def shows_text(body: Json, traits: ModelTraits, otherwise: str | None, is_first: bool) -> bool:
+    """Whether the client is shown what the model thinks: older models show it unless told otherwise, newer ones do not.
+
+    `otherwise`: what is shown where the request does not say; None: it depends on the model. `is_first`: nothing of the
+    reply came before it; what comes later are updates.
+    """
+    display = (body.get("thinking") or {}).get("display") or otherwise
+    if display is None:
+        return "enabled" in traits.thinking_types
+    return display == "summarized" or (display == "updates" and not is_first)
+
+
+def _check_kind(kind: str, traits: ModelTraits) -> None:
     if kind in traits.thinking_types:
         return
     instead = 'Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
@@ -48,21 +54,8 @@ def _check_kind(asked: Json, traits: ModelTraits) -> None:
             raise invalid('"thinking.type.between_tools" is not supported for this model.')
 
 
-def _check_fields(asked: Json) -> None:
-    kind = asked["type"]
-    for name in asked:
-        if name not in _FIELDS[kind]:
-            raise invalid(f"thinking.{kind}.{name}: Extra inputs are not permitted")
-    if asked.get("display") not in (None, "summarized", "omitted"):
-        raise invalid(f"thinking.{kind}.display: Input should be 'summarized' or 'omitted'")
-
-
 def _check_budget(asked: Json, body: Json) -> None:
-    budget = asked.get("budget_tokens")
-    if budget is None:
-        raise invalid("thinking.enabled.budget_tokens: Field required")
-    if not isinstance(budget, int) or budget < _MIN_BUDGET:
-        raise invalid(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_MIN_BUDGET}")
+    budget = int(asked["budget_tokens"])
     if budget >= body.get("max_tokens", budget + 1):
         raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`.")
     if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
@@ -70,15 +63,20 @@ def _check_budget(asked: Json, body: Json) -> None:
 
 
 def _check_effort(body: Json, asked: Json, traits: ModelTraits) -> None:
-    effort = (body.get("output_config") or {}).get("effort")
-    if effort is None:
-        return
-    if effort not in EFFORTS:
-        raise invalid("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
     # Documented for the models that think by default and may be told not to.
-    off = asked.get("type") in ("disabled", "between_tools") and traits.thinking_default == "adaptive"
-    if off and effort in ("xhigh", "max"):
+    if asked.get("type") not in _OFF or traits.thinking_default != "adaptive":
+        return
+    effort = (body.get("output_config") or {}).get("effort")
+    if effort in ("xhigh", "max"):
         raise invalid(
             f"output_config.effort '{effort}' is not supported when thinking is disabled on this model. "
             "Use effort 'high' or below, or enable thinking."
         )
+    in_effect = effort or traits.default_effort
+    for i, message in enumerate(body["messages"]):
+        changed = (message.get("output_config") or {}).get("effort")
+        if changed not in (None, in_effect):
+            raise invalid(
+                f"messages.{i}: output_config.effort '{changed}' differs from the '{in_effect}' in effect before it; effort "
+                f"cannot change when thinking is disabled on this model. Use effort '{in_effect}', or enable thinking."
+            )

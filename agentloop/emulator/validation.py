@@ -7,39 +7,60 @@ have been reported; clients match them, so they are kept to the letter.
 from collections.abc import Mapping
 from typing import Literal
 
-from agentloop.emulator import breakpoints, catalogue, conversation, schema, thinking
+from agentloop.emulator import (
+    breakpoints,
+    catalogue,
+    compacting,
+    conversation,
+    editing,
+    json_schemas,
+    model_rules,
+    schema,
+    thinking,
+    threads,
+    tool_changes,
+    tool_rules,
+)
 from agentloop.emulator.answers import invalid
 from agentloop.emulator.catalogue import ModelRow
+from agentloop.emulator.settings import EmulatorSettings
+from agentloop.emulator.strict import Unverified
 from agentloop.types.base import Json
-from agentloop.types.usage import ModelCard, ModelTraits
+from agentloop.types.usage import ModelCard
 
 ApiVersion = Literal["2023-06-01", "2026-10-21"]
 VERSIONS: tuple[ApiVersion, ...] = ("2023-06-01", "2026-10-21")
+DEFAULTS = EmulatorSettings()
 
 
 def check(
     body: Json,
     models: Mapping[str, ModelRow],
     version: ApiVersion = "2026-10-21",
+    betas: frozenset[str] = schema.NO_BETAS,
     *,
     counting: bool = False,
-    user_first: bool = True,
+    settings: EmulatorSettings = DEFAULTS,
+    unverified: Unverified | None = None,
 ) -> ModelRow:
     """The model that a request asks. Raises ApiError for the first rule that the request breaks.
 
-    `counting`: the request is for `count_tokens`, which takes no `max_tokens`. `user_first`: the first message must be
-    the user's, as older reports have it.
+    `counting`: the request is for `count_tokens`, which takes no `max_tokens`. A system message that only sets the
+    effort is given the empty content that it stands for.
     """
-    schema.check(body, counting)
-    model = catalogue.row(body["model"], models)
+    unverified = unverified or Unverified(settings)
+    schema.check(body, counting, betas)
     _check_version(body, version)
-    _check_sampling(body, model.traits)
-    if not counting:
-        _check_max_tokens(body, model.card)
-    thinking.check(body, model.traits)
-    _check_tools(body, model.traits)
-    breakpoints.check(body)
-    conversation.check(body["messages"], model.traits, user_first)
+    for message in body["messages"]:
+        message.setdefault("content", [])
+    model = catalogue.row(body["model"], models)
+    threads.check(body)
+    _check_model(body, model, betas, counting, settings, unverified)
+    breakpoints.check(body, unverified)
+    conversation.check_prompt(body.get("system"))
+    editing.check(body, thinking.is_on(body, model.traits))
+    compacting.check(body, betas, model.traits, settings, unverified, counting=counting)
+    conversation.check(compacting.conversation(body), model.traits, settings.user_first, unverified)
     return model
 
 
@@ -47,6 +68,26 @@ def check_length(prompt_tokens: int, card: ModelCard) -> None:
     """Raise ApiError where a prompt does not fit the model's window."""
     if prompt_tokens > card.context_window:
         raise invalid(f"prompt is too long: {prompt_tokens} tokens > {card.context_window} maximum")
+
+
+def _check_model(
+    body: Json,
+    model: ModelRow,
+    betas: frozenset[str],
+    counting: bool,
+    settings: EmulatorSettings,
+    unverified: Unverified,
+) -> None:
+    model_rules.check_sampling(body, model.traits, unverified)
+    if not counting:
+        model_rules.check_max_tokens(body, model.card)
+    model_rules.check_speed(body, model.card, betas, unverified)
+    model_rules.check_place(body, model.card, unverified)
+    thinking.check(body, model.traits)
+    tool_rules.check(body, model.card, settings.max_tool_name, unverified)
+    tool_changes.check(body, settings.available_tools, unverified)
+    model_rules.check_tool_choice(body, model.traits)
+    json_schemas.check(body, unverified)
 
 
 def _check_version(body: Json, version: ApiVersion) -> None:
@@ -57,59 +98,9 @@ def _check_version(body: Json, version: ApiVersion) -> None:
         if name in body:
             raise invalid(f"{name}: Extra inputs are not permitted")
     for i, message in enumerate(body["messages"]):
-        for j, block in enumerate(message["content"] if isinstance(message["content"], list) else []):
+        content = message.get("content")
+        for j, block in enumerate(content if isinstance(content, list) else []):
             if message["role"] == "assistant" and block["type"] == "document":
                 raise invalid(f"messages.{i}.content.{j}: `document` blocks are not permitted in `assistant` messages")
             if message["role"] == "user" and block["type"] == "text" and block.get("citations"):
                 raise invalid(f"messages.{i}.content.{j}.text.citations: Extra inputs are not permitted")
-
-
-def _check_sampling(body: Json, traits: ModelTraits) -> None:
-    for name in schema.SAMPLING:
-        if body.get(name) is not None and not traits.sampling_params:
-            raise invalid(f"`{name}` is deprecated for this model.")
-
-
-def _check_max_tokens(body: Json, card: ModelCard) -> None:
-    asked = body["max_tokens"]
-    if asked < 0:
-        raise invalid("max_tokens: Input should be greater than or equal to 0")
-    if asked > card.max_output_tokens:
-        limit = f"which is the maximum allowed number of output tokens for {card.id}"
-        raise invalid(f"max_tokens: {asked} > {card.max_output_tokens}, {limit}")
-    if asked == 0 and (clash := _clash_with_prewarming(body)):
-        raise invalid(f"max_tokens: 0 is not supported together with {clash}")
-
-
-def _clash_with_prewarming(body: Json) -> str | None:
-    """https://platform.claude.com/docs/en/build-with-claude/prompt-caching, pre-warming"""
-    if body.get("stream"):
-        return "`stream`"
-    if (body.get("thinking") or {}).get("type") == "enabled":
-        return '"thinking.type.enabled"'
-    if (body.get("output_config") or {}).get("format"):
-        return "`output_config.format`"
-    return '`tool_choice` "tool" and "any"' if _forced(body) else None
-
-
-def _check_tools(body: Json, traits: ModelTraits) -> None:
-    names = [tool.get("name") for tool in body.get("tools") or []]
-    if len(set(names)) < len(names):
-        raise invalid("tools: Tool names must be unique.")
-    choice = body.get("tool_choice")
-    if choice is None:
-        return
-    kind = choice.get("type")
-    if kind not in ("auto", "any", "tool", "none"):
-        expected = "'auto', 'any', 'tool', 'none'"
-        raise invalid(f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the expected tags: {expected}")
-    if _forced(body) and not traits.forced_tool_choice:
-        raise invalid('tool_choice: type "tool" and "any" are not supported for this model.')
-    if kind != "none" and not names:
-        raise invalid("tool_choice: tool_choice may only be specified while providing tools.")
-    if kind == "tool" and choice.get("name") not in names:
-        raise invalid(f"tool_choice: Tool '{choice.get('name')}' not found in provided tools")
-
-
-def _forced(body: Json) -> bool:
-    return (body.get("tool_choice") or {}).get("type") in ("any", "tool")

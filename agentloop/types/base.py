@@ -25,12 +25,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def compact(value: Any) -> bytes:
     """JSON as UTF-8 bytes: no spaces, keys in their own order, the same bytes in every process.
 
     Raises ValueError for NaN and infinities, UnicodeEncodeError for a lone surrogate (see `plain`).
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")
 
 
 def parsed(text: str) -> Any:

@@ -34,6 +34,15 @@ class ModelCard(Frozen):
     max_output_tokens: int
     tool_system_tokens: int = 0
     """Tokens the API adds to the prompt of a request that has tools."""
+    forced_tool_system_tokens: int | None = None
+    """The same where `tool_choice` is any or tool; None: no other amount is known."""
+    fast_prices: tuple[Prices, ...] = ()
+    """Prices at `speed: "fast"`; none where the model has no fast mode."""
+    geo_multiplier: Decimal | None = None
+    """What every price is multiplied by for `inference_geo: "us"`; None where the model does not take it."""
+    default_effort: str | None = None
+    keeps_earlier_thinking: bool = True
+    """Earlier thinking stays in the context and is billed as input; other models strip it."""
     thinks_by_default: bool = False
     checks_thinking_prefix: bool = False
     """A thinking block is valid only while everything before it is unchanged (for some or all accounts)."""
@@ -60,10 +69,12 @@ class ModelTraits(Frozen):
     sampling_params: bool = False
     system_messages: bool = False
     """Takes `role: "system"` inside messages."""
+    compacts_on_demand: bool | None = None
+    """Whether it takes a `compaction` request; None: not known."""
 
 
-class Usage(Frozen):
-    """Tokens of one request, as the API reports them."""
+class Tokens(Frozen):
+    """Tokens of a prompt, by how they were billed, and of what was answered."""
 
     input_tokens: int = 0
     """Not read from the cache and not written to it."""
@@ -71,7 +82,6 @@ class Usage(Frozen):
     ephemeral_5m_input_tokens: int = 0
     ephemeral_1h_input_tokens: int = 0
     output_tokens: int = 0
-    service_tier: str | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -80,11 +90,38 @@ class Usage(Frozen):
             self.input_tokens + self.cache_read_input_tokens + self.ephemeral_5m_input_tokens + self.ephemeral_1h_input_tokens
         )
 
+
+class Iteration(Tokens):
+    """One of the model calls that a single request made."""
+
+    type: str = "message"
+    """Such as `message` or `compaction`."""
+    model: str | None = None
+    """Who answered, where that was not the model that was asked."""
+
+
+class Usage(Tokens):
+    """Tokens of one request, as the API reports them."""
+
+    service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    web_search_requests: int = 0
+    iterations: tuple[Iteration, ...] = ()
+    """Where there are any, they are what is billed: the figures of the request leave compactions out."""
+
+    @property
+    def billed(self) -> tuple[Tokens, ...]:
+        """The tokens that are paid for, call by call: each is priced by the length of its own prompt."""
+        return self.iterations or (self,)
+
     def __add__(self, other: "Usage") -> "Usage":
+        counted = (*self.billed, *other.billed)
         return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
-            ephemeral_5m_input_tokens=self.ephemeral_5m_input_tokens + other.ephemeral_5m_input_tokens,
-            ephemeral_1h_input_tokens=self.ephemeral_1h_input_tokens + other.ephemeral_1h_input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
+            input_tokens=sum(t.input_tokens for t in counted),
+            cache_read_input_tokens=sum(t.cache_read_input_tokens for t in counted),
+            ephemeral_5m_input_tokens=sum(t.ephemeral_5m_input_tokens for t in counted),
+            ephemeral_1h_input_tokens=sum(t.ephemeral_1h_input_tokens for t in counted),
+            output_tokens=sum(t.output_tokens for t in counted),
+            web_search_requests=self.web_search_requests + other.web_search_requests,
         )

@@ -11,12 +11,14 @@ from anthropic.types import Message
 
 from agentloop.adapters.model_table import models
 from agentloop.emulator import Emulator, EmulatorSettings, Function, Script
+from agentloop.emulator.faults import Faults
 from agentloop.emulator.transport import BASE_URL, client
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block, text
 
 MODEL = "claude-sonnet-5-5"
 MODELS = models()
+NO_FAULTS = Faults()
 
 
 class Bench:
@@ -27,9 +29,10 @@ class Bench:
         self.slept: list[float] = []
         self.play(Function("test", lambda request, step: [text("Done.")]))
 
-    def play(self, script: Script, settings: EmulatorSettings | None = None) -> Emulator:
+    def play(self, script: Script, settings: EmulatorSettings | None = None, faults: Faults = NO_FAULTS) -> Emulator:
         """Start anew with this script."""
-        self.emulator = Emulator(script, MODELS, clock=lambda: self.now, settings=settings or EmulatorSettings())
+        made = settings or EmulatorSettings()
+        self.emulator = Emulator(script, MODELS, clock=lambda: self.now, settings=made, faults=faults)
         return self.emulator
 
     def sdk(self, api_key: str = "emulator") -> Anthropic:

@@ -162,7 +162,6 @@ def test_automatic_caching_adds_nothing_to_a_block_that_is_marked_alike(bench: B
         ({"system": [marked("other " + SYSTEM)]}, 0),
         ({"tools": [{"name": "look", "input_schema": {"type": "object"}}]}, 0),
         ({"model": "claude-haiku-5-5"}, 0),
-        ({"speed": "fast"}, 0),
         ({"workspace_id": "wrkspc_2"}, 0),
         ({"tool_choice": {"type": "none"}}, "system"),
         ({"thinking": {"type": "between_tools"}}, "system"),
@@ -179,6 +178,14 @@ def test_what_changes_decides_what_stays_cached(bench: Bench, change: Json, kept
 
     read = usage.cache_read_input_tokens or 0
     assert (read == 0, 0 < read < whole, read == whole) == (kept == 0, kept == "system", kept == "all")
+
+
+def test_the_two_speeds_of_a_model_share_no_cache(bench: Bench) -> None:
+    bench.ask([user(marked(LONG))], model="claude-opus-5-5")
+
+    usage = bench.ask([user(marked(LONG))], model="claude-opus-5-5", speed="fast").usage
+
+    assert usage.cache_read_input_tokens == 0
 
 
 def test_how_thinking_is_displayed_is_nothing_to_the_cache(bench: Bench) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.emulator.conftest import Bench
 
 LONG = "word " * 1_000
+MODEL = "claude-sonnet-5-5"
 TOOL: Json = {"name": "look", "input_schema": {"type": "object"}}
 
 
@@ -41,7 +42,6 @@ def test_there_is_nothing_to_report_of_a_request_that_extends_the_last_one(bench
     ("change", "expected"),
     [
         ({"model": "claude-haiku-5-5"}, "model_changed"),
-        ({"speed": "fast"}, "model_changed"),
         ({"tools": [TOOL | {"description": "Looks."}]}, "tools_changed"),
         ({"tools": []}, "tools_changed"),
         ({"system": "Be brief."}, "system_changed"),
@@ -58,6 +58,12 @@ def test_the_first_level_that_differs_is_named_with_what_it_cost(bench: Bench, c
     assert found["cache_missed_input_tokens"] == first.usage.cache_creation_input_tokens
 
 
+def test_another_speed_counts_as_another_model(bench: Bench) -> None:
+    first = bench.ask([user(LONG)], model="claude-opus-5-5", **body(None))
+
+    assert reason(bench, [user(LONG)], model="claude-opus-5-5", speed="fast", **body(first.id))["type"] == "model_changed"
+
+
 def test_a_shorter_history_is_a_changed_one(bench: Bench) -> None:
     longer = bench.ask([user(LONG), {"role": "assistant", "content": "Done."}, user("Go on.")], **body(None))
 
@@ -69,6 +75,18 @@ def test_other_parameters_leave_the_diagnosis_unavailable(bench: Bench, change: 
     first = bench.ask([user(LONG)], **body(None))
 
     assert reason(bench, [user(LONG)], **body(first.id) | change) == {"type": "unavailable"}
+
+
+def test_another_context_management_leaves_it_unavailable_too(bench: Bench) -> None:
+    first = bench.ask([user(LONG)], **body(None))
+    asked: Any = {"messages": [user(LONG)], "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+    headers = {"anthropic-beta": "context-management-2025-06-27"}
+
+    reply = bench.sdk().messages.create(
+        model=MODEL, max_tokens=10, messages=[], extra_headers=headers, extra_body=asked | body(first.id)
+    )
+
+    assert reply.to_dict()["diagnostics"] == {"cache_miss_reason": {"type": "unavailable"}}
 
 
 def test_a_message_whose_request_asked_for_no_diagnostics_is_not_found(bench: Bench) -> None:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 FIVE_MINUTES = {"type": "ephemeral"}
 ONE_HOUR = {"type": "ephemeral", "ttl": "1h"}
 TOOL: Json = {"name": "look", "input_schema": {"type": "object"}}
+DOCUMENT: Json = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
 OLD = "claude-haiku-4-5"
+CITATION: Json = {
+    "type": "char_location",
+    "cited_text": "a",
+    "document_index": 0,
+    "document_title": None,
+    "start_char_index": 0,
+    "end_char_index": 1,
+}
 
 
 def user(*content: Any) -> Json:
@@ -116,11 +125,11 @@ PREFILL = "This model does not support assistant message prefill. The conversati
             'messages.2: a message with the "system" role must follow a user message',
         ),
         (
-            [user("a"), assistant({"type": "document", "source": {}}), user("b")],
+            [user("a"), assistant(DOCUMENT), user("b")],
             "messages.1.content.0: `document` blocks are not permitted in `assistant` messages",
         ),
         (
-            [user(text("a") | {"citations": [{}]})],
+            [user(text("a") | {"citations": [CITATION]})],
             "messages.0.content.0.text.citations: Extra inputs are not permitted",
         ),
     ],

@@ -174,6 +174,28 @@ def test_a_rule_speaks_in_the_place_of_a_step_that_is_still_to_come() -> None:
     assert after.message_id == "msg_order_0001"
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "Whatever you say."),
+        ({"system": "Make a title."}, "A title"),
+        ({"system": [text("Make a title.")], "model": "claude-haiku-5-5"}, "A small title"),
+        ({"model": "claude-haiku-5-5"}, "Whatever you say."),
+    ],
+)
+def test_a_playbook_of_rules_and_a_default_answers_every_request(bench: Bench, body: Json, said: str) -> None:
+    rules = [
+        {"system": "title", "model": "haiku", "say": "A small title"},
+        {"system": "title", "say": "A title"},
+        {"when": "^stop$", "say": "Stopped."},
+    ]
+    bench.play(Playbook.from_data({"name": "any", "rules": rules, "default": {"say": "Whatever you say."}}))
+
+    replies = [bench.ask([user(words)], **body) for words in ("Hello.", "Hello again.")]
+
+    assert [r.content[0].text for r in replies] == [said, said]  # type: ignore[union-attr]
+
+
 def test_a_playbook_is_read_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "book.yaml"
     path.write_text("name: book\nsteps:\n  - call:\n      - look: {at: {$match: 'in (\\w+)', default: sky}}\n  - say: Done.\n")
@@ -188,7 +210,7 @@ def test_a_playbook_is_read_from_yaml(tmp_path: Path) -> None:
     [
         ("name: [", "is not YAML"),
         ("steps: []", "name: Field required"),
-        ("name: b\nsteps: []", "steps: Tuple should have at least 1 item"),
+        ("name: b\nsteps: []", "expected 'steps', a 'default' or both"),
         ("name: b\nsteps: [{say: a}, {shout: a}]", "step 2: shout: Extra inputs are not permitted"),
         ("name: b\nsteps: [{say: a}, {think: a}]", "step 2: expected 'say', 'call' or both"),
         ("name: b\nsteps: [{say: ' '}]", "step 1: say: expected a text that is not blank"),
@@ -197,6 +219,7 @@ def test_a_playbook_is_read_from_yaml(tmp_path: Path) -> None:
         ("name: b\nsteps: [{call: [{a: {at: {$match: a, or: b}}}]}]", "step 1: call: expected {$match: regex}"),
         ("name: b\nsteps: [{call: [{a: {at: 2026-11-22}}]}]", "put dates and times in quotes"),
         ("name: b\nsteps: [{say: a}]\nrules: [{when: '[', say: a}]", "rule 1: when: '[' is no regex"),
+        ("name: b\nsteps: [{say: a}]\nrules: [{say: a}]", "rule 1: expected 'when', 'system' or 'model'"),
         ("name: a b\nsteps: [{say: a}]", "script name 'a b'"),
     ],
 )

@@ -6,8 +6,7 @@ import pytest
 from agentloop.core import cache, wire
 from agentloop.core.cache import Account, Entry, Mark, Part, parts_of
 from agentloop.testing import card
-from agentloop.types.base import Json
-from agentloop.types.blocks import text, tool_result, tool_use, user
+from agentloop.types.blocks import text, user
 from agentloop.types.request import Breakpoint, Prefix, Request
 from agentloop.types.usage import ModelCard, Ttl
 from tests.unit.lines import used, words
@@ -241,95 +240,6 @@ def test_all_tokens_of_a_prompt_are_read_written_or_fresh() -> None:
         assert sum(figures(account)) == 1_000 * (3 + n)
 
 
-BODY: Json = {
-    "model": "claude-test",
-    "system": [text(words(1_000))],
-    "tools": [{"name": "look", "description": words(100), "input_schema": {"type": "object"}}],
-    "messages": [
-        {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": [tool_use("a", "look", {}), tool_use("b", "look", {})]},
-        {"role": "user", "content": [tool_result("a", "1"), {**tool_result("b", "2"), "cache_control": {"type": "ephemeral"}}]},
-    ],
-}
-
-
-def keys(body: Json) -> list[bytes]:
-    return [p.key for p in parts_of(body, card())[0]]
-
-
-def changed(body: Json) -> list[int]:
-    """Which parts differ from those of BODY."""
-    return [i for i, (a, b) in enumerate(zip(keys(BODY), keys(body), strict=True)) if a != b]
-
-
-def test_a_body_is_a_row_of_blocks_tools_before_system_before_messages() -> None:
-    parts, marks = parts_of(BODY, card())
-
-    assert [p.run for p in parts] == ["", "", "", "tool_use", "tool_use", "tool_result", "tool_result"]
-    assert parts[1].tokens == 1_000
-    assert marks == [Mark(6, "5m")]
-
-
-def test_a_text_is_the_same_as_one_text_block() -> None:
-    assert changed({**BODY, "messages": [{"role": "user", "content": [text("hi")]}, *BODY["messages"][1:]]}) == []
-
-
-def test_a_moved_mark_changes_no_part() -> None:
-    moved = json.loads(json.dumps(BODY).replace(', "cache_control": {"type": "ephemeral"}', ""))
-
-    assert changed(moved) == []
-
-
-def test_the_order_of_keys_in_a_tool_call_matters() -> None:
-    def body(arguments: Json) -> Json:
-        return {**BODY, "messages": [{"role": "assistant", "content": [tool_use("a", "look", arguments)]}]}
-
-    assert keys(body({"x": 1, "y": 2})) != keys(body({"y": 2, "x": 1}))
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"tool_choice": {"type": "any"}},
-        {"thinking": {"type": "adaptive"}},
-        {"output_config": {"effort": "low"}},
-    ],
-)
-def test_settings_of_a_request_cost_the_messages_and_keep_tools_and_system(setting: Json) -> None:
-    assert changed({**BODY, **setting}) == [2]  # the first message's block: everything behind it hangs on it
-
-
-@pytest.mark.parametrize("setting", [{"max_tokens": 7}, {"metadata": {"user_id": "u"}}, {"stop_sequences": ["x"]}])
-def test_settings_that_are_neutral_change_nothing(setting: Json) -> None:
-    assert changed({**BODY, **setting}) == []
-
-
-def test_how_thinking_is_displayed_is_neutral() -> None:
-    shown, hidden = ({**BODY, "thinking": {"type": "adaptive", "display": display}} for display in ("summarized", "omitted"))
-
-    assert keys(shown) == keys(hidden)
-
-
-def test_the_automatic_mark_stands_on_the_last_block_that_can_carry_one() -> None:
-    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
-    body = {
-        "messages": [{"role": "user", "content": [text("hi"), text("there")]}, {"role": "assistant", "content": [thinking]}],
-        "cache_control": {"type": "ephemeral", "ttl": "1h"},
-    }
-
-    assert parts_of(body, card())[1] == [Mark(1, "1h")]
-
-
-def test_the_frame_and_the_prompt_for_tools_are_counted_once() -> None:
-    model = card(tool_system_tokens=290)
-
-    with_tools, without = (sum(p.tokens for p in parts_of(b, model)[0]) for b in (BODY, {**BODY, "tools": []}))
-
-    # the tool by itself, without the 6 tokens of the frame that then stands before it
-    tool = sum(p.tokens for p in parts_of({"tools": BODY["tools"]}, card())[0]) - 6
-    assert with_tools - without == tool + 290
-
-
 def test_what_a_request_sends_is_what_the_theory_reads() -> None:
     """The bytes of two requests, one extending the other, read by the same theory."""
     prefix = Prefix(model="claude-test", system=words(1_000))
@@ -387,3 +297,32 @@ def test_the_end_of_a_prompt_is_all_that_later_breakpoints_can_reach(runs: tuple
         entries = {key: entries[key] for key in short.chain if key in entries}
 
     assert len(short.chain) < len(whole.chain)
+
+
+def test_twins_of_different_lifetimes_both_count() -> None:
+    """The one of an hour is readable after the one of five minutes, which was answered first, is gone."""
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries, at=0, ready_at=1)
+    ask([part("a")], [(0, "1h")], entries, at=0.5, ready_at=20)
+
+    assert ask([part("a")], [(0, "5m")], dict(entries), at=1).read == 1_000
+    assert ask([part("a")], [(0, "5m")], dict(entries), at=302).read == 1_000
+    assert ask([part("a")], [(0, "5m")], dict(entries), at=3_601).read == 0
+
+
+def test_many_twins_are_one_entry() -> None:
+    entries: Entries = {}
+    for n in range(1_000):
+        ask([part("a")], [(0, "5m")], entries, at=n / 1_000, ready_at=2 + n / 1_000)
+
+    (entry,) = entries.values()
+    assert (entry.twin, entry.ready_at, entry.used_at) == (None, 2, 0.999)
+
+
+def test_an_entry_is_gone_when_all_its_twins_are() -> None:
+    entries: Entries = {}
+    ask([part("a")], [(0, "5m")], entries, at=0, ready_at=1)
+    ask([part("a")], [(0, "1h")], entries, at=0.5, ready_at=20)
+
+    (entry,) = entries.values()
+    assert [cache.expired(entry, at) for at in (302, 3_601)] == [False, True]

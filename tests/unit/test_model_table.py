@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentloop.adapters.model_table import PACKAGED, find, models
+from agentloop.data import refresh
 from agentloop.errors import ConfigError, UnknownModel
 from agentloop.types.usage import Prices
 
@@ -133,3 +134,34 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: str) -> Non
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="FileNotFoundError"):
         models(tmp_path / "models.json")
+
+
+def test_the_card_knows_what_else_decides_a_price() -> None:
+    opus, sonnet_4_5 = find("claude-opus-5-5", TABLE).card, find("claude-sonnet-4-5", TABLE).card
+
+    assert (opus.fast_prices[0].output, opus.geo_multiplier) == (Decimal(40), Decimal("1.1"))
+    assert (sonnet_4_5.fast_prices, sonnet_4_5.geo_multiplier) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "keeps", "tools"),
+    [
+        ("claude-opus-5-5", "medium", True, (286, None)),
+        ("claude-opus-5", "high", True, (286, 406)),
+        ("claude-haiku-5-5", "medium", True, (286, 406)),
+        ("claude-haiku-4-5", None, False, (496, 588)),
+    ],
+)
+def test_the_card_knows_what_decides_the_cache(
+    model: str, effort: str | None, keeps: bool, tools: tuple[int, int | None]
+) -> None:
+    known = find(model, TABLE).card
+
+    assert (known.default_effort, known.keeps_earlier_thinking) == (effort, keeps)
+    assert (known.tool_system_tokens, known.forced_tool_system_tokens) == tools
+
+
+def test_a_history_of_prices_says_until_when_a_price_held() -> None:
+    history = ["2026-09-28 to 2026-10-06: cache_read 0.20; 0.10 since 2026-10-07", "announced rise was cancelled"]
+
+    assert refresh.earlier(history) == [{"until": "2026-10-07", "changes": {"cache_read": "0.20"}}]

@@ -60,6 +60,7 @@ def test_the_bill_by_kind_of_token_adds_up() -> None:
         "written_5m": Decimal("0.0045"),
         "written_1h": 0,
         "output": Decimal("0.00225"),
+        "fees": 0,
         "total": Decimal("0.00705"),
     }
 

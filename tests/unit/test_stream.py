@@ -6,6 +6,7 @@ import pytest
 from agentloop.core.stream import StreamBroken, StreamedReply, read_usage
 from agentloop.types.base import Json
 from agentloop.types.request import Reply
+from agentloop.types.usage import Iteration, Usage
 from tests.unit.lines import used
 
 START: Json = {
@@ -225,3 +226,30 @@ def test_text_that_utf_8_cannot_carry_is_mended_and_other_text_is_left_alone() -
     reply = put_together(START, says("half a pair: \ud83d"), says("as it\r\nwas", 1), end())
 
     assert [b["text"] for b in reply.content] == ["half a pair: ?", "as it\r\nwas"]
+
+
+def test_how_a_request_was_run_is_part_of_its_usage() -> None:
+    told = {"input_tokens": 1, "output_tokens": 2, "service_tier": "batch", "speed": "fast", "inference_geo": "us"}
+    searches = {"server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 1}}
+
+    assert read_usage(told | searches) == used(1, output=2).model_copy(
+        update={"service_tier": "batch", "speed": "fast", "inference_geo": "us", "web_search_requests": 3}
+    )
+
+
+def test_the_calls_that_one_request_made_are_part_of_its_usage() -> None:
+    summary = {"type": "compaction", "input_tokens": 7, "output_tokens": 2, "cache_creation_input_tokens": 5}
+    told = {"input_tokens": 0, "output_tokens": 0, "iterations": [summary]}
+
+    found = read_usage(told)
+
+    expected = Iteration(type="compaction", input_tokens=7, output_tokens=2, ephemeral_5m_input_tokens=5)
+    assert found == Usage(iterations=(expected,))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"iterations": [{"input_tokens": -1}]}, {"iterations": ["no"]}, {"server_tool_use": {"web_search_requests": "many"}}],
+)
+def test_usage_that_cannot_be_billed_is_none(told: Json) -> None:
+    assert read_usage({"input_tokens": 1, "output_tokens": 1, **told}) is None
