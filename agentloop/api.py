@@ -30,7 +30,7 @@ from agentloop.replay import requests
 from agentloop.sessions import Sessions
 from agentloop.tooling import Registry
 from agentloop.types import blocks
-from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted
+from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
 from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor, user_file
@@ -218,7 +218,7 @@ class Agent:
             prefix=made,
             prefix_digest=wire.prefix_digest(made),
             card=self.model.card_on(self._clock.now().date()),
-            tools=registry.cards,
+            tools=self._cards(registry),
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
             played_by=provider.played_by(self.settings, self.script),
@@ -296,10 +296,14 @@ class Agent:
     def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool) -> SessionResumed | None:
         explicit = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
         wanted = freeze.limits(self.settings, self.model.card)
-        changed = freeze.resumption(state, registry, wanted, explicit, accept_new_prefix)
+        cards = self._cards(registry)
+        changed = freeze.resumption(state, registry, cards, wanted, explicit, accept_new_prefix)
         if changed is not None and changed.prefix is not None:
             freeze.refuse_volatile(changed.prefix, self.environment, self.settings.allow_volatile, self.name)
         return changed
+
+    def _cards(self, registry: Registry) -> tuple[ToolCard, ...]:
+        return freeze.cards(registry, self._models, self._clock.now().date())
 
     def _result(self, session_id: str, state: State) -> Result:
         return Result(

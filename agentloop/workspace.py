@@ -13,12 +13,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from agentloop.errors import ConfigError, PromptError
 from agentloop.types.base import Settings as Strict
+from agentloop.types.events import FactsSettings
 from agentloop.types.usage import Ttl
 
 SETTINGS_FILE = "agentloop.toml"
@@ -97,9 +99,11 @@ class AgentFile(NamedTuple):
     playbook: Path | None = None
     mcp: tuple[str, ...] = ()
     """The servers of the workspace's `.mcp.json` whose tools the agent has."""
+    facts: Mapping[str, FactsSettings | None] = MappingProxyType({})
+    """By tool, what matters in its large results; None: they are shown whole."""
 
 
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp"})
+_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts"})
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
     | {"static_ttl", "state_ttl", "tail_ttl", "facts_over_tokens", "facts_share", "allow_volatile"}
@@ -239,7 +243,29 @@ def agent_file(path: Path) -> AgentFile:
         scene=_text_of(path, data, "scene"),
         playbook=path.parent / str(playbook) if playbook else None,
         mcp=_names(path, data, "mcp") or (),
+        facts=_facts(path, front, data.get("facts") or {}),
     )
+
+
+def _facts(path: Path, front: str, given: Any) -> dict[str, FactsSettings | None]:
+    where = _front_line(path, front, "facts")
+    if not isinstance(given, dict):
+        raise PromptError(f"{where}: 'facts' must be 'tool: settings' lines, found {given!r}")
+    found: dict[str, FactsSettings | None] = {}
+    for name, value in given.items():
+        if value == "keep":
+            found[str(name)] = None
+            continue
+        if not isinstance(value, dict):
+            raise PromptError(f"{where}: facts of '{name}' must be 'keep' or settings, found {value!r}")
+        for key in value:
+            _known(str(key), f"{where}: facts of '{name}'", frozenset(FactsSettings.model_fields))
+        try:
+            found[str(name)] = FactsSettings.model_validate(value)
+        except ValidationError as e:
+            first = e.errors(include_url=False)[0]
+            raise PromptError(f"{where}: facts of '{name}': {'.'.join(map(str, first['loc']))}: {first['msg']}") from e
+    return found
 
 
 def prompt_text(path: Path) -> str:
