@@ -11,11 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import freeze, provider
+from agentloop import freeze, mcp_config, provider
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
+from agentloop.agents import AgentFile, agent_file
 from agentloop.core import wire
 from agentloop.core.decide import Policies
 from agentloop.core.folding import begin, evolve, fold
@@ -33,7 +34,7 @@ from agentloop.types import blocks
 from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
-from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor, user_file
+from agentloop.workspace import Configuration, configuration, redactor, user_file
 
 WORKPLACE = ".agentloop"
 """Where a workspace keeps what can be made again."""
@@ -234,7 +235,7 @@ class Agent:
     def registry(self, session_id: str) -> Iterator[Registry]:
         """The tools of a session. The agent's MCP servers run until the block ends."""
         folder, blobs = self.workspace / self.settings.tools, self.sessions.blobs(session_id)
-        config = mcp_servers.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
+        config = mcp_config.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
         with mcp_servers.McpServers(config, self.workspace, redact=redactor(self.environment)) as served:
             yield freeze.registry(folder, self.file, self._given_tools, blobs, served.tools)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from agentloop.adapters import model_table, plugins
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.recall import recall_tool
+from agentloop.agents import AgentFile
 from agentloop.core import prefix as prefixes
 from agentloop.core import wire
 from agentloop.core.state import State
@@ -17,7 +18,7 @@ from agentloop.tooling import Registry, Tool
 from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
-from agentloop.workspace import AgentFile, Settings
+from agentloop.workspace import Settings
 
 RECALL = "recall"
 SERVED = "mcp__"
