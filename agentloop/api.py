@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import freeze, mcp_config, provider
+from agentloop import freeze, mcp_config, provider, scenes
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -23,8 +22,7 @@ from agentloop.core.folding import begin, evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
-from agentloop.errors import ConfigError, UsageError
-from agentloop.example import SCENES
+from agentloop.errors import UsageError
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient
 from agentloop.replay import requests
@@ -35,9 +33,6 @@ from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, S
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
 from agentloop.workspace import Configuration, configuration, redactor, user_file
-
-WORKPLACE = ".agentloop"
-"""Where a workspace keeps what can be made again."""
 
 
 @dataclass(frozen=True)
@@ -267,18 +262,10 @@ class Agent:
         return observe
 
     def root(self, session_id: str) -> Path:
-        """The folder that a session's tools work in; a scene is made there when the session starts."""
+        """The folder that a session's tools work in; a scene is made there when the session starts. Raises ConfigError."""
         if self.file is None or self.file.scene is None:
             return (self.workspace / self.settings.root).resolve()
-        if self.file.scene not in SCENES:
-            raise ConfigError(f"{self.file.path}: no scene '{self.file.scene}'; there are {', '.join(SCENES)}")
-        folder = self.workspace / WORKPLACE / "scenes" / session_id
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-            SCENES[self.file.scene](making)
-            making.rename(folder)  # a scene is there whole or not at all
-        return folder.resolve()
+        return scenes.folder(self.file, self.workspace, session_id)
 
     @property
     def script(self) -> Any:
