@@ -4,21 +4,8 @@ from pathlib import Path
 import pytest
 
 from agentloop.agents import MAX_PROMPT_BYTES, AgentFile, agent_file, find_agent, prompt_text
-from agentloop.errors import AgentLoopError, ConfigError, PromptError
-
-
-def prompt(root: Path, text: str | bytes, name: str = "atlas.md") -> Path:
-    (root / "prompts").mkdir(exist_ok=True)
-    path = root / "prompts" / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def refused(kind: type[AgentLoopError], what: object, *arguments: object) -> str:
-    with pytest.raises(kind) as error:
-        what(*arguments)  # type: ignore[operator]
-    assert len(str(error.value).splitlines()) <= 3
-    return str(error.value)
+from agentloop.errors import ConfigError, PromptError
+from tests.unit.prompt_files import prompt, refused
 
 
 def test_an_agent_is_front_matter_and_a_system_prompt(tmp_path: Path) -> None:

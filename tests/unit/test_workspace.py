@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from agentloop.agents import agent_file
-from agentloop.errors import AgentLoopError, ConfigError
+from agentloop.errors import ConfigError
 from agentloop.workspace import Configuration, configuration, redactor, secrets, user_file
+from tests.unit.prompt_files import prompt, refused
 
 
 def configured(root: Path, **options: object) -> Configuration:
@@ -15,20 +16,6 @@ def configured(root: Path, **options: object) -> Configuration:
 def settings_file(root: Path, text: str, name: str = "agentloop.toml") -> Path:
     (root / name).write_text(text)
     return root / name
-
-
-def prompt(root: Path, text: str | bytes, name: str = "atlas.md") -> Path:
-    (root / "prompts").mkdir(exist_ok=True)
-    path = root / "prompts" / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def refused(kind: type[AgentLoopError], what: object, *arguments: object) -> str:
-    with pytest.raises(kind) as error:
-        what(*arguments)  # type: ignore[operator]
-    assert len(str(error.value).splitlines()) <= 3
-    return str(error.value)
 
 
 # where a setting comes from
