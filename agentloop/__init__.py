@@ -8,13 +8,15 @@ from agentloop.version import __version__
 if TYPE_CHECKING:
     from agentloop.api import Agent, Result
     from agentloop.tooling import CurrentCall, Tool, current_call, tool
+    from agentloop.types.events import FactsSettings
 
-__all__ = ["Agent", "CurrentCall", "Result", "Tool", "__version__", "current_call", "tool"]
+__all__ = ["Agent", "CurrentCall", "FactsSettings", "Result", "Tool", "__version__", "current_call", "tool"]
 
 _HOMES = {
     "Agent": "agentloop.api",
     "Result": "agentloop.api",
     "CurrentCall": "agentloop.tooling",
+    "FactsSettings": "agentloop.types.events",
     "Tool": "agentloop.tooling",
     "current_call": "agentloop.tooling",
     "tool": "agentloop.tooling",

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,32 +10,29 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import freeze, provider
+from agentloop import freeze, mcp_config, provider, scenes
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
+from agentloop.agents import AgentFile, agent_file
 from agentloop.core import wire
 from agentloop.core.decide import Policies
 from agentloop.core.folding import begin, evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
-from agentloop.errors import ConfigError, UsageError
-from agentloop.example import SCENES
+from agentloop.errors import UsageError
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient
 from agentloop.replay import requests
 from agentloop.sessions import Sessions
 from agentloop.tooling import Registry
 from agentloop.types import blocks
-from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted
+from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
-from agentloop.workspace import AgentFile, Configuration, agent_file, configuration, redactor, user_file
-
-WORKPLACE = ".agentloop"
-"""Where a workspace keeps what can be made again."""
+from agentloop.workspace import Configuration, configuration, redactor, user_file
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ class Agent:
             prefix=made,
             prefix_digest=wire.prefix_digest(made),
             card=self.model.card_on(self._clock.now().date()),
-            tools=registry.cards,
+            tools=self._cards(registry),
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
             played_by=provider.played_by(self.settings, self.script),
@@ -234,7 +230,7 @@ class Agent:
     def registry(self, session_id: str) -> Iterator[Registry]:
         """The tools of a session. The agent's MCP servers run until the block ends."""
         folder, blobs = self.workspace / self.settings.tools, self.sessions.blobs(session_id)
-        config = mcp_servers.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
+        config = mcp_config.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
         with mcp_servers.McpServers(config, self.workspace, redact=redactor(self.environment)) as served:
             yield freeze.registry(folder, self.file, self._given_tools, blobs, served.tools)
 
@@ -266,18 +262,10 @@ class Agent:
         return observe
 
     def root(self, session_id: str) -> Path:
-        """The folder that a session's tools work in; a scene is made there when the session starts."""
+        """The folder that a session's tools work in; a scene is made there when the session starts. Raises ConfigError."""
         if self.file is None or self.file.scene is None:
             return (self.workspace / self.settings.root).resolve()
-        if self.file.scene not in SCENES:
-            raise ConfigError(f"{self.file.path}: no scene '{self.file.scene}'; there are {', '.join(SCENES)}")
-        folder = self.workspace / WORKPLACE / "scenes" / session_id
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-            SCENES[self.file.scene](making)
-            making.rename(folder)  # a scene is there whole or not at all
-        return folder.resolve()
+        return scenes.folder(self.file, self.workspace, session_id)
 
     @property
     def script(self) -> Any:
@@ -296,10 +284,14 @@ class Agent:
     def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool) -> SessionResumed | None:
         explicit = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
         wanted = freeze.limits(self.settings, self.model.card)
-        changed = freeze.resumption(state, registry, wanted, explicit, accept_new_prefix)
+        cards = self._cards(registry)
+        changed = freeze.resumption(state, registry, cards, wanted, explicit, accept_new_prefix)
         if changed is not None and changed.prefix is not None:
             freeze.refuse_volatile(changed.prefix, self.environment, self.settings.allow_volatile, self.name)
         return changed
+
+    def _cards(self, registry: Registry) -> tuple[ToolCard, ...]:
+        return freeze.cards(registry, self._models, self._clock.now().date())
 
     def _result(self, session_id: str, state: State) -> Result:
         return Result(

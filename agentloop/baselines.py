@@ -22,7 +22,7 @@ from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
 from agentloop.types.blocks import Block
-from agentloop.types.events import Event, InputGiven, ModelReplied, ModelRequested, ToolFinished
+from agentloop.types.events import Event, InputGiven, ModelReplied, ModelRequested, ResultExtracted, ToolFinished
 from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard, Usage
 
@@ -82,12 +82,15 @@ class OtherHands:
         match event.body:
             case InputGiven(content=content):
                 self._pending += self._parts("user", content)
-            case ModelRequested():
+            case ModelRequested(purpose="turn" | "summary"):
                 self._sent_at = event.at
             case ToolFinished() as finished:
                 if finished.raw is not None:
                     self._whole[finished.call_id] = finished.raw.tokens
-                if not after.open_calls:
+                if not after.open_calls and after.to_extract is None:
+                    self._answered(before, after)
+            case ResultExtracted():
+                if not after.open_calls and after.to_extract is None:
                     self._answered(before, after)
             case ModelReplied(purpose="turn", reply=reply):
                 self._real, self._estimated = self._real + reply.usage.prompt_tokens, self._estimated + before.prompt_tokens

@@ -14,7 +14,7 @@ from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.report import AttemptCost, Cause, Usd, report
 from agentloop.types.base import Frozen
-from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted, ToolFinished
+from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, ResultExtracted, SessionStarted, ToolFinished
 from agentloop.types.request import Request
 from agentloop.types.usage import Usage
 
@@ -135,8 +135,14 @@ def _trimmed(events: Sequence[Event]) -> dict[int, list[ToolFinished]]:
     """By turn, the results that were shown as facts."""
     found: dict[int, list[ToolFinished]] = {}
     for event in events:
-        if isinstance(event.body, ToolFinished) and event.body.raw is not None:
-            found.setdefault(event.body.turn, []).append(event.body)
+        match event.body:
+            case ToolFinished(raw=raw) as finished if raw is not None:
+                found.setdefault(finished.turn, []).append(finished)
+            case ResultExtracted(turn=turn, call_id=call_id, content=str(content)):
+                shown = [f.model_copy(update={"content": content}) if f.call_id == call_id else f for f in found[turn]]
+                found[turn] = shown
+            case _:
+                pass
     return found
 
 

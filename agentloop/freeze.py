@@ -1,20 +1,24 @@
 """What a session freezes when it starts: the prefix. And whether it is still the same when the session is taken up again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
-from agentloop.adapters import plugins
+from agentloop.adapters import model_table, plugins
+from agentloop.adapters.model_table import Model
 from agentloop.adapters.recall import recall_tool
+from agentloop.agents import AgentFile
 from agentloop.core import prefix as prefixes
 from agentloop.core import wire
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
 from agentloop.ports import Blobs
 from agentloop.tooling import Registry, Tool
-from agentloop.types.events import Limits, SessionResumed
+from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
-from agentloop.workspace import AgentFile, Settings
+from agentloop.workspace import Settings
 
 RECALL = "recall"
 SERVED = "mcp__"
@@ -33,7 +37,28 @@ def registry(
     loaded = plugins.load_tools(folder) if named != () else []
     chosen = Registry(loaded).only(named).tools.values() if loaded or named else ()
     offered = Registry(served).only(of_servers or None).tools.values()
-    return Registry([*chosen, *given, *offered, recall_tool(blobs)])
+    facts = agent.facts if agent is not None else {}
+    tools = Registry([*chosen, *given, *offered, recall_tool(blobs)])
+    tools.only(tuple(facts))
+    return Registry(_with_facts(t, facts) for t in tools.tools.values())
+
+
+def _with_facts(tool: Tool, facts: Mapping[str, FactsSettings | None]) -> Tool:
+    """The tool, with what its agent says about its large results in the place of what it says itself."""
+    if tool.name not in facts:
+        return tool
+    settings = facts[tool.name]
+    return replace(tool, facts="keep" if settings is None else "facts", facts_settings=settings)
+
+
+def cards(tools: Registry, models: Mapping[str, Model], day: date) -> tuple[ToolCard, ...]:
+    """What the tools declare, with the prices of the models that they name for their facts. Raises UnknownModel."""
+    return tuple(_priced(c, models, day) for c in tools.cards)
+
+
+def _priced(card: ToolCard, models: Mapping[str, Model], day: date) -> ToolCard:
+    named = card.facts_settings.model if card.facts_settings is not None else None
+    return card if named is None else card.model_copy(update={"facts_card": model_table.find(named, models).card_on(day)})
 
 
 def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Prefix:
@@ -66,7 +91,12 @@ def limits(settings: Settings, card: ModelCard) -> Limits:
 
 
 def resumption(
-    state: State, tools: Registry, limits_now: Limits, explicit: frozenset[str], accept_new_prefix: bool
+    state: State,
+    tools: Registry,
+    tool_cards: tuple[ToolCard, ...],
+    limits_now: Limits,
+    explicit: frozenset[str],
+    accept_new_prefix: bool,
 ) -> SessionResumed | None:
     """What changes when a session is taken up again: limits that were set explicitly, and, where that is accepted, the
     prefix. None where nothing does. Raises PrefixUnstable where the tools are others than they were."""
@@ -78,7 +108,7 @@ def resumption(
     made = state.prefix.model_copy(update={"tools": tools.definitions})
     if not accept_new_prefix:
         raise PrefixUnstable(_tools_changed(state.session_id, state.prefix, made))
-    return SessionResumed(limits=new_limits, prefix=made, prefix_digest=wire.prefix_digest(made), tools=tools.cards)
+    return SessionResumed(limits=new_limits, prefix=made, prefix_digest=wire.prefix_digest(made), tools=tool_cards)
 
 
 def kept_prompt(state: State, system_now: str) -> str | None:

@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentloop.adapters.model_table import Model
+from agentloop.agents import AgentFile
 from agentloop.errors import ConfigError, UsageError
 from agentloop.ports import Clock, ModelClient
 from agentloop.types.usage import ModelCard
-from agentloop.workspace import AgentFile, Settings
+from agentloop.workspace import Settings
 
 _HEADERS = {"x-api-key": "emulator", "anthropic-version": "2026-10-21", "content-type": "application/json"}
 

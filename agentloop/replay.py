@@ -1,7 +1,8 @@
 """The core over a saved log: does it decide the same again?
 
 Nothing is performed. Wherever the log records something that was decided, the state before it is asked to decide again,
-at the recorded time; each request is compared by the digest of its bytes.
+at the recorded time; each request is compared by the digest of its bytes (the question about a large result by its call:
+its text stands in the blobs).
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from agentloop.core import wire
-from agentloop.core.decide import CallModel, Compact, Effect, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.decide import CallModel, Compact, Effect, Extract, Finish, Policies, RunTools, Tell, decide
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State
@@ -19,6 +20,7 @@ from agentloop.types.events import (
     Event,
     InputGiven,
     ModelRequested,
+    ResultExtracted,
     SessionEnded,
     SessionResumed,
     SessionStarted,
@@ -105,6 +107,8 @@ def _moves_the_prefix(event: Event) -> bool:
 def _recorded(event: Event) -> str | None:
     """What a line says was decided; None where it tells of the world."""
     match event.body:
+        case ModelRequested(purpose="extraction", call_id=call_id) | ResultExtracted(call_id=call_id):
+            return f"extract {call_id}"
         case ModelRequested(purpose=purpose, digest=digest):
             return f"request ({purpose}) {digest}"
         case Compacted(keep_from=keep_from, segment=segment):
@@ -128,6 +132,8 @@ def _decided(effect: Effect, event: Event) -> str:
         case RunTools(calls=calls):
             wanted = getattr(event.body, "call_id", None)
             return f"run {wanted if any(c.id == wanted for c in calls) else ', '.join(c.id for c in calls)}"
+        case Extract(call=call):
+            return f"extract {call.id}"
         case Tell(text=text):
             return f"tell {text}"
         case Finish(outcome=outcome):

@@ -15,13 +15,14 @@ from agentloop.core.folding import begin, evolve
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.core.wire import SYSTEM
-from agentloop.types.base import Frozen
+from agentloop.types.base import Frozen, Json
 from agentloop.types.events import (
     Compacted,
     Event,
     ModelFailed,
     ModelReplied,
     ModelRequested,
+    ResultExtracted,
     SessionStarted,
     ToolFinished,
 )
@@ -30,7 +31,7 @@ from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
 
-Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "failed"]
+Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "failed"]
 """Why a request was billed as it was: the first of a session · it extended the cached one · the cache had expired · a
 compaction came before it · nothing was read though the cache was warm · it asked for the session state · an attempt that
 brought no reply."""
@@ -103,7 +104,7 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
     by_cause: dict[str, Decimal] = {}
     for attempt, before, event, after in _followed(state, stream):
         state = after
-        counts.take(event)
+        counts.take(event, before)
         if with_baselines:
             others.take(before, event, after)
         if attempt is not None:
@@ -165,7 +166,7 @@ def _followed(state: State, events: Iterable[Event]) -> Iterator[_Followed]:
                 attempt = _attempt(state, replied, cause, asked_after_cut)
                 asked_after_cut = None
             case ModelFailed(turn=turn, purpose=purpose, failure=failure) if failure.usage is not None:
-                cost = costs.cost(failure.usage, state.card)
+                cost = costs.cost(failure.usage, _asked_card(state))
                 attempt = AttemptCost(
                     turn=turn, at=event.at, purpose=purpose, cause="failed", usage=failure.usage, cost_usd=cost
                 )
@@ -188,8 +189,8 @@ class _Counts:
         self.unknown_outcomes: list[str] = []
         self.trimmed_results = self.trimmed_tokens = 0
 
-    def take(self, event: Event) -> None:
-        """One more event."""
+    def take(self, event: Event, before: State) -> None:
+        """One more event, and the state before it."""
         self.last_at = event.at
         match event.body:
             case ModelReplied(turn=turn, reply=reply):
@@ -199,9 +200,12 @@ class _Counts:
             case ModelFailed(failure=failure):
                 self.attempts, self.failed_attempts = self.attempts + 1, self.failed_attempts + 1
                 if failure.usage is not None:
-                    self._pay(costs.bill(failure.usage, self._card))
+                    self._pay(costs.bill(failure.usage, _asked_card(before)))
             case ToolFinished() as finished:
                 self._finished(finished)
+            case ResultExtracted(call_id=call_id, content=str(content)):
+                shown = next(r.content for r in before.results if r.call_id == call_id)
+                self.trimmed_tokens += self._tokens(shown) - self._tokens(content)
             case _:
                 pass
 
@@ -214,9 +218,16 @@ class _Counts:
         if finished.outcome == "unknown":
             self.unknown_outcomes.append(f"{finished.name} {finished.call_id}")
         if finished.raw is not None:
-            shown = estimate(finished.content, self._card.tokenizer) if isinstance(finished.content, str) else 0
             self.trimmed_results += 1
-            self.trimmed_tokens += finished.raw.tokens - shown
+            self.trimmed_tokens += finished.raw.tokens - self._tokens(finished.content)
+
+    def _tokens(self, content: str | list[Json]) -> int:
+        return estimate(content, self._card.tokenizer) if isinstance(content, str) else 0
+
+
+def _asked_card(state: State) -> ModelCard:
+    """The model that the request under way asks."""
+    return (state.pending.asked_of if state.pending is not None else None) or state.card
 
 
 def _uncertain(turn: int, reply: Reply) -> Iterator[str]:
@@ -241,8 +252,8 @@ def _attempt(state: State, replied: ModelReplied, cause: Cause, cut: Compacted |
 
 
 def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:
-    if replied.purpose == "summary":
-        return "summary"
+    if replied.purpose != "turn":
+        return replied.purpose
     if state.sent is None:
         return "start"
     if cut is not None:

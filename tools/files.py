@@ -26,7 +26,7 @@ def read_file(path: str, first_line: int = 1, last_line: int | None = None) -> s
     """Read a text file, whole or a range of its lines. Several files are best read by several calls in one turn.
 
     Args:
-        path: The file, relative to the working folder, such as "notes/yesterday.md".
+        path: The file, relative to the working folder, such as "site/returns.md".
         first_line: The first line to read; lines count from 1.
         last_line: The last line to read, included; the end of the file by default.
     """
@@ -72,14 +72,33 @@ def write_file(path: str, text: str) -> str:
     """Write a whole text file: a new one, or in place of the one that stands there. Read it first if it may exist.
 
     Args:
-        path: The file, relative to the working folder, such as "site/product.md".
+        path: The file, relative to the working folder, such as "drafts/article.md".
         text: The complete new text of the file.
     """
     size = write_text(current_call().root, path, text)
     return f"Wrote {path}: {len(text.splitlines())} lines, {size:,} bytes."
 
 
+@tool
+def replace_text(path: str, old: str, new: str) -> str:
+    """Replace one passage of a text file and leave the rest as it is. For long files: nothing else has to be repeated.
+
+    Args:
+        path: The file, relative to the working folder, such as "site/box.html".
+        old: The passage exactly as it stands there, lines and spaces too. It must stand there once and no more.
+        new: What takes its place; nothing, to take the passage out.
+    """
+    text = read_text(current_call().root, path)
+    if not old or (times := text.count(old)) != 1:
+        found = f"stands in '{path}' {times:,} times" if old else "is empty"
+        raise ValueError(f"old {found}; give a passage that stands there exactly once, as read_file shows it")
+    write_text(current_call().root, path, text.replace(old, new))
+    return f"Replaced in {path}, line {text[: text.index(old)].count(chr(10)) + 1}."
+
+
 def _hits(path: str, text: str, wanted: list[str]) -> list[str]:
+    if "\0" in text:  # no text: a database, a picture
+        return []
     return [
         f"{path}:{number}: {line}"
         for number, line in enumerate(text.splitlines(), 1)

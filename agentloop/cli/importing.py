@@ -1,6 +1,7 @@
 """`import` and `rerun`: recorded sessions become session logs, and are played again under other policies."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import click
 
 from agentloop.adapters import model_table
 from agentloop.cli import render
+from agentloop.cli.bills import report as print_bill
+from agentloop.cli.explaining import explain as print_explanation
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
+from agentloop.core.costs import cost
 from agentloop.errors import UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
@@ -17,6 +21,7 @@ from agentloop.reenact import reenact
 from agentloop.report import Report
 from agentloop.report import report as report_of
 from agentloop.sessions import Sessions
+from agentloop.types.usage import Usage
 
 POLICIES = ("never", "every_turn", "keep_pairs", "rent")
 
@@ -36,10 +41,15 @@ def playing_options(command: Any) -> Any:
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", type=click.Choice(POLICIES), default="never", show_default=True, help="Compaction.")
+@click.option(
+    "--explain/--no-explain", default=None, help="Print bill and explanation; by default where FILES hold one session."
+)
 @playing_options
 @json_option
 @workspace_option
-def import_(files: tuple[Path, ...], policy: str, as_json: bool, workspace: Path, **how: Any) -> None:
+def import_(
+    files: tuple[Path, ...], policy: str, explain: bool | None, as_json: bool, workspace: Path, **how: Any
+) -> None:  # fmt: skip
     """Make session logs of recordings: trace files, Anthropic messages, Claude Code transcripts."""
     sessions = sessions_of(workspace)
     rows = []
@@ -48,11 +58,16 @@ def import_(files: tuple[Path, ...], policy: str, as_json: bool, workspace: Path
         if sessions.exists(session_id):
             raise UsageError(f"session '{session_id}' exists already; delete it, or import into another workspace")
         report = _played(recording, session_id, sessions, workspace, policy, **how)
-        rows.append(report)
+        used = _used(recording)
+        rows.append(report.model_dump(mode="json") | {"left_out": recording.left_out, "recorded": used})
         if not as_json:
-            _tell(report, recording)
+            _tell(report, recording, used)
+            if explain:
+                _explain(session_id, workspace)
     if as_json:
-        print_json([r.model_dump(mode="json") for r in rows])
+        print_json(rows)
+    elif explain is None and len(rows) == 1:
+        _explain(rows[0]["session_id"], workspace)
 
 
 @click.command()
@@ -114,8 +129,47 @@ def _id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).replace("..", ".").strip("-.")[:100] or "imported"
 
 
-def _tell(report: Report, recording: Recording) -> None:
+def _used(recording: Recording) -> dict[str, Any] | None:
+    """What the source says was used when it was recorded, at the prices of the models it names."""
+    if not recording.used:
+        return None
+    table = model_table.models()
+    unknown = sorted({u.model for u in recording.used if u.model not in table})
+    usage = sum((u.usage for u in recording.used), Usage())
+    return {
+        "replies": len(recording.used),
+        "incomplete": sum(not u.complete for u in recording.used),
+        "models": sorted({u.model for u in recording.used}),
+        "usage": usage.model_dump(mode="json", exclude={"service_tier"}),
+        "cost_usd": None if unknown else str(sum(cost(u.usage, table[u.model].card) for u in recording.used)),
+    }
+
+
+def _tell(report: Report, recording: Recording, used: dict[str, Any] | None) -> None:
     share = f", {report.cost_usd / report.baselines.naive_usd:.1%} of the plain loop" if report.baselines else ""
     click.echo(f"{report.session_id}: {report.turns} turns, {render.usd(report.cost_usd)} USD as {report.model}{share}")
     for what in recording.left_out:
         click.echo(f"   left out: {render.safe(what)}")
+    if used is not None:
+        click.echo(f"   not billed here: {render.safe(_in_words(used))}")
+
+
+def _in_words(used: dict[str, Any]) -> str:
+    u = used["usage"]
+    written = u["ephemeral_5m_input_tokens"] + u["ephemeral_1h_input_tokens"]
+    price = f", {render.usd(Decimal(used['cost_usd']))} USD" if used["cost_usd"] is not None else ""
+    most = ", at least" if used["incomplete"] else ""
+    return (
+        f"what was used when it was recorded: {used['replies']} replies of {', '.join(used['models'])}, "
+        f"{u['input_tokens']:,} fresh, {u['cache_read_input_tokens']:,} read, {written:,} written, "
+        f"{u['output_tokens']:,} output{price}{most}"
+    )
+
+
+def _explain(session_id: str, workspace: Path) -> None:
+    """The bill, and why each turn cost what it did."""
+    click.echo()
+    context = click.get_current_context()
+    context.invoke(print_bill, session=(session_id,), turns=False, as_json=False, workspace=workspace)
+    context.invoke(print_explanation, session=session_id, turn=None, as_json=False, workspace=workspace)
+    click.echo(f"\nagentloop explain {session_id} --turn N: one turn in full")

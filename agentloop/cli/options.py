@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentloop.agents import find_agent
 from agentloop.cli.render import json_pieces
 from agentloop.errors import ConfigError
 from agentloop.sessions import Sessions
-from agentloop.workspace import Configuration, configuration, find_agent, user_file
+from agentloop.workspace import Configuration, configuration, user_file
 
 if TYPE_CHECKING:
     from agentloop.api import Agent

@@ -18,6 +18,7 @@ CAUSES = {
     "cold": "the cache had expired",
     "moved": "warm, yet nothing was read",
     "summary": "asked for the session state",
+    "extraction": "asked a cheap model for the facts of a result",
     "failed": "attempts that failed",
 }
 
@@ -153,7 +154,7 @@ def _lines(body: Body) -> list[str]:
         case InputGiven(content=content, source=source):
             return ["", f"{source}: {safe(blocks.text_of(content))}"]
         case ModelReplied(turn=turn, purpose=purpose, reply=reply):
-            name = f"turn {turn}" if purpose == "turn" else "session state"
+            name = {"turn": f"turn {turn}", "summary": "session state", "extraction": "facts of a result"}[purpose]
             asked = [f"   → {c.name} {safe(compact(c.input).decode())[:160]}" for c in blocks.calls(reply.content)]
             return ["", f"{name}: {safe(blocks.text_of(reply.content))}", *asked]
         case ToolFinished(name=name, content=content, is_error=is_error, raw=raw):

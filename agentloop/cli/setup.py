@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from agentloop.adapters import model_table
+from agentloop.agents import agent_file
 from agentloop.cli import render
 from agentloop.cli.options import here, json_option, print_json, workspace_option
 from agentloop.errors import AgentLoopError, UsageError
 from agentloop.example.starter import FILES
 from agentloop.version import __version__
-from agentloop.workspace import agent_file
 
 
 @click.command()

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
-from agentloop.core import cuts, tokens, view
+from agentloop.core import costs, cuts, extraction, tokens, view
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Block, Call, Message
-from agentloop.types.events import Decision, FactsSettings, Outcome, RawResult
+from agentloop.types.events import Decision, FactsSettings, Outcome, RawResult, ToolCard, ToolFinished
 from agentloop.types.request import Breakpoint, Request
 
 MAX_PAUSES = 10
@@ -80,6 +81,10 @@ class BudgetPolicy(Protocol):
         """Output tokens that the next request may use."""
         ...
 
+    def affords(self, state: State, cost_usd: Decimal) -> bool:
+        """Whether so much may be spent besides the next request."""
+        ...
+
 
 class CachingPolicy(Protocol):
     """Where a request asks the API to keep cache entries."""
@@ -116,6 +121,19 @@ class RunTools:
 
 
 @dataclass(frozen=True)
+class Extract:
+    """Put what a cheap model says of a result in the place of the facts that were made without one."""
+
+    call: Call
+    result: ToolFinished
+    card: ToolCard
+    max_tokens: int
+    """Tokens of the answer; 0 where the model is not to be asked."""
+    detail: str = ""
+    """Why it is not."""
+
+
+@dataclass(frozen=True)
 class Compact:
     """Let the turns before `keep_from` leave the view."""
 
@@ -141,7 +159,7 @@ class Finish:
     detail: str = ""
 
 
-Effect = CallModel | RunTools | Compact | Tell | Finish
+Effect = CallModel | RunTools | Extract | Compact | Tell | Finish
 
 
 def decide(state: State, policies: Policies, now: datetime) -> Effect:
@@ -150,6 +168,8 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
         return answer
     if state.open_calls:
         return RunTools(state.open_calls)
+    if (result := state.to_extract) is not None:
+        return _extraction(state, policies, now, result)
     if not state.awaits_reply:
         return Finish("completed")
     if (stop := policies.budget.stop(state, now)) is not None:
@@ -160,6 +180,23 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
     if decision.keep_from is not None:
         return _cut(state, policies, decision)
     return CallModel(_request(state, policies), decision)
+
+
+def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> Extract:
+    """Ask about a result, unless it is too large, or the budget has no room for the question."""
+    call = next(c for c in blocks.calls(state.turns[-1].reply) if c.id == result.call_id)
+    card = next(t for t in state.tools if t.name == result.name)
+    assert card.facts_card is not None
+    assert result.raw is not None
+    shown = tokens.estimate(str(result.content), state.card.tokenizer)
+    most = costs.worst_case(
+        card.facts_card, extraction.prompt_tokens(result.raw.tokens, card.facts_card), shown + extraction.THINKING_ROOM
+    )
+    if result.raw.tokens > extraction.MOST_TOKENS:
+        return Extract(call, result, card, 0, f"over {extraction.MOST_TOKENS:,} tokens")
+    if policies.budget.stop(state, now) is not None or not policies.budget.affords(state, most):
+        return Extract(call, result, card, 0, "no budget for it")
+    return Extract(call, result, card, shown)
 
 
 def _request(state: State, policies: Policies) -> Request:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentloop.core import costs, tokens
+from agentloop.core import costs, extraction, tokens
 from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn
 from agentloop.types import blocks
 from agentloop.types.base import compact
@@ -19,6 +19,7 @@ from agentloop.types.events import (
     ModelFailed,
     ModelReplied,
     ModelRequested,
+    ResultExtracted,
     SessionEnded,
     SessionResumed,
     SessionStarted,
@@ -87,6 +88,8 @@ def evolve(state: State, event: Event) -> State:
             return _requested(state, request, event.at)
         case ModelReplied(purpose="summary") as replied:
             return _summarised(state, replied)
+        case ModelReplied(purpose="extraction") as replied:
+            return changed(_paid(state, replied.reply.usage, replied.reply.priced_by), extraction=_whole_text(replied))
         case ModelReplied() as replied:
             return _replied(state, replied)
         case ModelFailed() as failed:
@@ -95,6 +98,8 @@ def evolve(state: State, event: Event) -> State:
             return changed(state, started={**state.started, call_id: effect})
         case ToolFinished() as finished:
             return _finished(state, finished)
+        case ResultExtracted() as extracted:
+            return _extracted(state, extracted)
         case Compacted() as compacted:
             return _compacted(state, compacted)
         case SessionResumed() as resumed:
@@ -151,6 +156,7 @@ def _replied(state: State, replied: ModelReplied) -> State:
         given_tokens=0,
         open_calls=() if trouble is not None else blocks.calls(reply.content),
         results=(),
+        extracted=frozenset(),
         started={},
         sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
     )
@@ -193,29 +199,45 @@ def _ids_clash(state: State, calls: tuple[Call, ...]) -> bool:
 
 def _summarised(state: State, replied: ModelReplied) -> State:
     state = _paid(state, replied.reply.usage, replied.reply.priced_by)
-    text = blocks.text_of(replied.reply.content).strip()
-    if not text or replied.reply.stop_reason != "end_turn":
-        return changed(state, summary="", summary_failures=state.summary_failures + 1)
-    return changed(state, summary=text, summary_failures=0)
+    text = _whole_text(replied)
+    return changed(state, summary=text, summary_failures=0 if text else state.summary_failures + 1)
+
+
+def _whole_text(replied: ModelReplied) -> str:
+    """The text of a reply that came to its end; nothing where it did not."""
+    reply = replied.reply
+    return blocks.text_of(reply.content).strip() if reply.stop_reason == "end_turn" else ""
 
 
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
-        prompt = failure.usage.prompt_tokens if failure.usage is not None else state.prompt_tokens
-        risk = costs.worst_case(state.card, prompt, state.pending.max_tokens)
+        prompt = failure.usage.prompt_tokens if failure.usage is not None else _asked_tokens(state, state.pending)
+        card = state.pending.asked_of or state.card
+        risk = costs.worst_case(card, prompt, state.pending.max_tokens)
         if failure.usage is not None:  # its input is paid for below
-            risk -= costs.worst_case(state.card, prompt, 0)
+            risk -= costs.worst_case(card, prompt, 0)
         state = changed(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
-        state = changed(_paid(state, failure.usage), pending=state.pending, pending_at=state.pending_at)
+        card = state.pending.asked_of or state.card if state.pending is not None else state.card
+        state = changed(_paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
     if failure.kind == "interrupted":
         return changed(state, pending=None, pending_at=None)
     if failure.retry_in_s is not None:
         return state
     if failed.purpose == "summary":
         return changed(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
+    if failed.purpose == "extraction":
+        return changed(state, extraction="", pending=None, pending_at=None)
     return changed(state, failure=failure, pending=None, pending_at=None)
+
+
+def _asked_tokens(state: State, pending: ModelRequested) -> int:
+    """Estimated tokens of the prompt that is under way."""
+    result = state.to_extract
+    if pending.purpose != "extraction" or pending.asked_of is None or result is None or result.raw is None:
+        return state.prompt_tokens
+    return extraction.prompt_tokens(result.raw.tokens, pending.asked_of)
 
 
 def _finished(state: State, finished: ToolFinished) -> State:
@@ -226,7 +248,17 @@ def _finished(state: State, finished: ToolFinished) -> State:
         results=results,
         started={c: e for c, e in state.started.items() if c != finished.call_id},
     )
-    return state if state.open_calls else _answered(state)
+    return state if state.open_calls or state.to_extract is not None else _answered(state)
+
+
+def _extracted(state: State, extracted: ResultExtracted) -> State:
+    """The result as it will be seen; the next one's turn comes, or all are answered."""
+    state = changed(state, extraction=None, extracted=state.extracted | {extracted.call_id})
+    if extracted.content is not None:
+        shown = {"content": extracted.content}
+        results = (r.model_copy(update=shown) if r.call_id == extracted.call_id else r for r in state.results)
+        state = changed(state, results=tuple(results))
+    return state if state.open_calls or state.to_extract is not None else _answered(state)
 
 
 def _answered(state: State) -> State:

@@ -104,6 +104,10 @@ class State:
     open_calls: tuple[Call, ...] = ()
     """Calls of the last reply that have no answer yet."""
     results: tuple[ToolFinished, ...] = ()
+    extracted: frozenset[str] = frozenset()
+    """Calls of the last reply about whose results a cheap model was asked, or is not to be asked."""
+    extraction: str | None = None
+    """What it wrote about the next one; empty where it failed, None where it was not asked yet."""
     started: Mapping[str, Effect] = field(default_factory=dict)
     """Calls that were started and have not finished, with the effect that was recorded."""
     asked: int = 0
@@ -134,6 +138,12 @@ class State:
     def awaits_reply(self) -> bool:
         """Whether something stands there for the model to answer."""
         return bool(self.given) or (self.trouble is not None and self.trouble.kind == "paused")
+
+    @property
+    def to_extract(self) -> ToolFinished | None:
+        """The next result about which a cheap model is to be asked."""
+        asks = {t.name for t in self.tools if t.facts_card is not None}
+        return next((r for r in self.results if r.raw and r.name in asks and r.call_id not in self.extracted), None)
 
     @property
     def text(self) -> str:

@@ -162,8 +162,8 @@ class Playbook:
 
     def reply(self, request: Json) -> ScriptedReply:
         """The reply of the rule that matches, or of the step at which the request stands."""
-        if script.asks_for_summary(request):
-            return script.summary(self.name, request)
+        if (own := script.answered_by_itself(self.name, request)) is not None:
+            return own
         at = script.step(self.name, request)
         here = script.message_id(self.name, at)
         if (rule := next((r for r in self.rules if r.matches(request)), None)) is not None:

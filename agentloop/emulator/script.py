@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from agentloop.core import extraction
 from agentloop.core.cache import as_blocks
 from agentloop.emulator import signatures
 from agentloop.errors import ConfigError
@@ -22,6 +23,8 @@ from agentloop.types.request import Reply
 
 SUMMARY_QUESTION = "[agentloop] Before the oldest turns"
 """How the engine's request for a session state begins; every script answers it itself, and it is no step."""
+_RESULT = re.compile(r"<result>\n(.*)\n</result>", re.DOTALL)
+_FACTS_LINES = 12
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FIRST_WORDS = 40
@@ -66,8 +69,8 @@ class Recording:
 
     def reply(self, request: Json) -> ScriptedReply:
         """The reply of the step at which the request stands."""
-        if asks_for_summary(request):
-            return summary(self.name, request)
+        if (own := answered_by_itself(self.name, request)) is not None:
+            return own
         at = step(self.name, request)
         said = self.replies[at] if at < len(self.replies) else spoken("The recording ends here.")
         return said._replace(message_id=message_id(self.name, at))
@@ -85,8 +88,8 @@ class Function:
 
     def reply(self, request: Json) -> ScriptedReply:
         """What the function says."""
-        if asks_for_summary(request):
-            return summary(self.name, request)
+        if (own := answered_by_itself(self.name, request)) is not None:
+            return own
         at = step(self.name, request)
         said = self.answer(request, at)
         reply = said if isinstance(said, ScriptedReply) else replying(said)
@@ -141,6 +144,27 @@ def replying(content: Sequence[Block]) -> ScriptedReply:
 def spoken(text: str) -> ScriptedReply:
     """A reply in words that ends the turn."""
     return ScriptedReply((blocks.text(text),))
+
+
+def answered_by_itself(name: str, request: Json) -> ScriptedReply | None:
+    """The reply to what the engine asks for its own ends, which is no step of a script; None for anything else."""
+    if asks_for_summary(request):
+        return summary(name, request)
+    return facts(name, request) if asks_for_facts(request) else None
+
+
+def asks_for_facts(request: Json) -> bool:
+    """Whether the engine asks a cheap model for the facts of a result."""
+    system = as_blocks(request.get("system") or [])
+    return [b.get("text") for b in system] == [extraction.SYSTEM]
+
+
+def facts(name: str, request: Json) -> ScriptedReply:
+    """The first lines of the result that say something: a script does not know what matters."""
+    found = _RESULT.search(blocks.text_of(as_blocks(request["messages"][-1]["content"])))
+    lines = [line for line in (found[1] if found else "").split("\n") if line.strip()][:_FACTS_LINES]
+    digest = hashlib.blake2b(compact(request["messages"]), digest_size=8).hexdigest()
+    return spoken("\n".join(lines) or "nothing")._replace(message_id=f"msg_{name}_facts_{digest}")
 
 
 def asks_for_summary(request: Json) -> bool:

@@ -1,53 +1,19 @@
 """One session, carried on from wherever its log ends."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
-from agentloop.core import wire
-from agentloop.core.decide import CallModel, Compact, Effect, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.decide import CallModel, Compact, Effect, Extract, Finish, Policies, RunTools, Tell, decide
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
-from agentloop.engine import recovery, tools
-from agentloop.ports import Blobs, Clock, Log, ModelClient, ToolRunner
+from agentloop.engine import asking, recovery, tools
+from agentloop.engine.shell import Happened, Observer, Shell
+from agentloop.ports import Log
 from agentloop.types import blocks
-from agentloop.types.blocks import Blocks
-from agentloop.types.events import (
-    Body,
-    Compacted,
-    Event,
-    InputGiven,
-    ModelFailed,
-    ModelReplied,
-    ModelRequested,
-    SessionEnded,
-)
-from agentloop.types.request import Failure
+from agentloop.types.events import Body, Compacted, InputGiven, SessionEnded
 
-Observer = Callable[[Event, State], None]
-Inbox = Callable[[State], Sequence[Blocks]]
-
-
-@dataclass(frozen=True)
-class Shell:
-    """What the engine has of the world."""
-
-    model: ModelClient
-    tools: ToolRunner
-    blobs: Blobs
-    clock: Clock
-    observe: Observer = lambda event, state: None
-    """Told of each event after it is durable."""
-    inbox: Inbox = lambda state: ()
-    """What the user has said since: asked before each decision, given to the model with what it is given anyway."""
-
-
-class Happened(NamedTuple):
-    """An event that has yet to be written, and when it happened."""
-
-    at: datetime
-    body: Body
+__all__ = ["Observer", "Shell", "perform", "run"]
 
 
 def run(log: Log, shell: Shell, policies: Policies) -> State:
@@ -84,7 +50,9 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
     """Do what was decided, event by event. What was decided carries the time at which it was: replay decides by it."""
     match effect:
         case CallModel():
-            yield from _call_model(effect, state, policies, shell, now)
+            yield from asking.asked(effect, state, policies.budget, shell, now)
+        case Extract():
+            yield from asking.extracted(effect, state, policies.budget, shell, now)
         case RunTools(calls=calls):
             for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
                 yield Happened(shell.clock.now(), body)
@@ -105,36 +73,3 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
             yield Happened(now, SessionEnded(outcome=outcome, detail=detail))
         case unknown:
             assert_never(unknown)
-
-
-def _call_model(effect: CallModel, state: State, policies: Policies, shell: Shell, now: datetime) -> Iterator[Happened]:
-    request = effect.request
-    body = wire.body(request)
-    turn, purpose = state.asked + 1, request.purpose
-    asked = ModelRequested(
-        turn=turn,
-        purpose=purpose,
-        digest=wire.digest(body),
-        body_bytes=len(body),
-        breakpoints=request.breakpoints,
-        max_tokens=request.max_tokens,
-        decision=effect.decision,
-    )
-    yield Happened(now, asked)
-    risked = evolve(state, Event(seq=0, at=now, body=asked))
-    started = shell.clock.monotonic()
-    for answer in shell.model.ask(body):
-        if isinstance(answer, Failure):
-            at = shell.clock.now()
-            failed = ModelFailed(turn=turn, purpose=purpose, failure=answer)
-            risked = evolve(risked, Event(seq=0, at=at, body=failed))
-            if answer.retry_in_s is not None and (stop := policies.budget.stop(risked, at)) is not None:
-                last = answer.model_copy(
-                    update={"retry_in_s": None, "message": f"{answer.message}; not tried again: {stop[1]}"}
-                )
-                yield Happened(at, ModelFailed(turn=turn, purpose=purpose, failure=last))
-                return
-            yield Happened(at, failed)
-        else:
-            took = round(shell.clock.monotonic() - started, 6)
-            yield Happened(shell.clock.now(), ModelReplied(turn=turn, purpose=purpose, reply=answer, duration_s=took))

@@ -166,14 +166,15 @@ def visits_csv(rng: Random, all_orders: Iterable[Order]) -> str:
             confirmed.setdefault(order.at.date(), []).append(order)
     lines = [",".join(VISIT_COLUMNS)]
     for day in _days():
-        lines += _visits(rng, day, confirmed.get(day, []))
+        lines += visits(rng, day, confirmed.get(day, []))
     for at in (433, 1290, 2017):
         lines.insert(at, lines[at - 1])
     lines.insert(2500, "# sampling on, collector restarted")
     return "\n".join(lines) + "\n"
 
 
-def _visits(rng: Random, day: date, confirmed: Sequence[Order]) -> Iterator[str]:
+def visits(rng: Random, day: date, confirmed: Sequence[Order]) -> Iterator[str]:
+    """One day's rows of the analytics."""
     spots = [(page, source) for page, _ in _PAGES for source, _ in _SOURCES]
     weights = [p * s for _, p in _PAGES for _, s in _SOURCES]
     landed = rng.choices(spots, weights, k=len(confirmed))

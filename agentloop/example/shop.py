@@ -150,9 +150,9 @@ angry        | 2026-11-16T13:27:05 | Klaus Wettering  | DE | 2 SHR-01          |
 """
 
 
-def planted() -> tuple[Planted, ...]:
-    """The orders of the story."""
-    return tuple(_plan(*(cell.strip() for cell in line.split("|"))) for line in _STORY.strip().splitlines())
+def planted(story: str = _STORY) -> tuple[Planted, ...]:
+    """The orders of a story, one line each; by default those of the first morning's."""
+    return tuple(_plan(*(cell.strip() for cell in line.split("|"))) for line in story.strip().splitlines())
 
 
 def _plan(label: str, at: str, name: str, country: str, basket: str, status: str, carrier: str) -> Planted:

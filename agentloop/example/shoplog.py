@@ -14,8 +14,17 @@ _ZONES = "DOM,UK,EU-1,EU-2,WORLD"
 _NEW_ZONES = "DOM,UK,EU1,EU2,WORLD"
 _PAGES = """/ /shop /sunday-mending-box /darning /thread /journal/how-to-darn-an-elbow /returns-policy /cart
 /shop?sort=price /img/box-open.webp /robots.txt /feed.xml"""
+_TEMPLATES = "product.html listing.html journal.html home.html basket.html plain.html"
+_LOCALES = "en-IE en-GB de-DE fr-FR nl-NL pt-PT es-ES it-IT da-DK sv-SE"
 _BOTS = ("-", "-", "-", "-", "crawler/2.1", "feedfetch/0.9", "uptime/1.4")
 _NETS = ("203.0.113", "198.51.100", "192.0.2")
+
+
+class Span(NamedTuple):
+    """From when to when."""
+
+    starts: datetime
+    ends: datetime
 
 
 class Line(NamedTuple):
@@ -33,50 +42,83 @@ class Line(NamedTuple):
 def shop_log(rng: Random, all_orders: Sequence[Order]) -> str:
     """The whole log, in the order of time."""
     recent = [o for o in all_orders if o.at >= STARTS]
+    span = Span(STARTS, ENDS)
     lines = [
-        *_requests(rng),
-        *_housekeeping(rng),
-        *_polls(rng, held(all_orders)),
+        *_requests(rng, span),
+        *_housekeeping(rng, span),
+        *_polls(rng, held(all_orders), span),
         *(line for order in recent for line in _checkout(rng, order)),
         *_abandoned(rng),
         *_the_swap(),
     ]
+    lines += _details(Random(rng.getrandbits(32)), span)
+    return _in_order(lines)
+
+
+def next_day(rng: Random, new_orders: Sequence[Order], parcels: Sequence[Order], told: Sequence[Line]) -> str:
+    """What a day more adds to the log: its noise, its orders, the parcels that still lie there, and what else is told."""
+    span = Span(ENDS, ENDS + timedelta(days=1))
+    noise = [*_requests(rng, span), *_housekeeping(rng, span), *_polls(rng, parcels, span), *_details(rng, span)]
+    return _in_order([*noise, *(line for order in new_orders for line in _checkout(rng, order)), *told])
+
+
+def _in_order(lines: Iterable[Line]) -> str:
     return "\n".join(map(str, sorted(lines, key=lambda line: line.at))) + "\n"
 
 
-def _moments(rng: Random, low_s: int, high_s: int) -> Iterator[datetime]:
-    at = STARTS + timedelta(seconds=rng.randrange(low_s))
-    while at < ENDS:
+def _moments(rng: Random, low_s: int, high_s: int, span: Span) -> Iterator[datetime]:
+    at = span.starts + timedelta(seconds=rng.randrange(low_s))
+    while at < span.ends:
         yield at
         at += timedelta(seconds=rng.randrange(low_s, high_s))
 
 
-def _requests(rng: Random) -> Iterator[Line]:
-    for at in _moments(rng, 12, 98):
+def _requests(rng: Random, span: Span) -> Iterator[Line]:
+    for at in _moments(rng, 12, 98, span):
         address = f"{rng.choice(_NETS)}.{rng.randrange(1, 255)}"
         path, agent = rng.choice(_PAGES.split()), rng.choice(_BOTS)
         status = rng.choices((200, 304, 404), (88, 10, 2))[0]
         yield Line(at, "INFO", "http", f"GET {path} {status} {rng.randrange(9, 320)}ms ip={address} agent={agent}")
 
 
-def _housekeeping(rng: Random) -> Iterator[Line]:
-    for at in _moments(rng, 400, 1100):
+def _details(rng: Random, span: Span) -> Iterator[Line]:
+    """What the software tells of each page that it puts together: most of the log, and of use to nobody."""
+    for at in _moments(rng, 4, 34, span):
+        seen = f"visitor=v-{rng.randrange(16**8):08x} page={rng.choice(_PAGES.split())}"
+        some, many, ms = rng.randrange(2, 31), rng.randrange(2_000, 91_000), rng.randrange(11, 240)
+        part, what = rng.choice(
+            (
+                ("render", f"template={rng.choice(_TEMPLATES.split())} hit={some} miss={ms % 6} bytes={many}"),
+                ("render", f"parse={some}ms queries={many % 14} total={ms}ms locale={rng.choice(_LOCALES.split())}"),
+                (
+                    "session",
+                    f"seen={some} age={many % 1800}s consent={rng.choice(('all', 'none', 'some'))} basket={ms % 4} kept",
+                ),
+                ("assets", f"files={some} cached={ms % 28} bytes={many} etag={rng.randrange(16**10):010x}"),
+            )
+        )
+        yield Line(at, "DEBUG", part, f"{seen} {what}")
+
+
+def _housekeeping(rng: Random, span: Span) -> Iterator[Line]:
+    for at in _moments(rng, 400, 1100, span):
         yield Line(at, "DEBUG", "cache", f"evicted {rng.randrange(3, 60)} entries, {rng.randrange(60, 97)}% full")
-    for at in _moments(rng, 1700, 5200):
+    for at in _moments(rng, 1700, 5200, span):
         yield Line(
             at, "WARN", "db", f"slow query {rng.randrange(510, 2300)}ms table={rng.choice(('orders', 'visits', 'stock'))}"
         )
-    for at in _moments(rng, 3600, 3601):
+    for at in _moments(rng, 3600, 3601, span):
         yield Line(at, "INFO", "stock", f"counted 19 skus, low: WAX-01={max(3, 14 - (at - STARTS).days * 4)} THR-10=21")
-    for at in _moments(rng, 9000, 21000):
+    for at in _moments(rng, 9000, 21000, span):
         yield Line(at, "WARN", "payment", f"gateway slow, answered after {rng.randrange(2100, 4900)}ms, retry not needed")
-    for at in _moments(rng, 20000, 40000):
+    for at in _moments(rng, 20000, 40000, span):
         yield Line(at, "ERROR", "feed", "price feed not delivered: remote closed connection; will try again in an hour")
 
 
-def _polls(rng: Random, parcels: Sequence[Order]) -> Iterator[Line]:
+def _polls(rng: Random, parcels: Sequence[Order], span: Span) -> Iterator[Line]:
     """Every six hours each parcel on its way is asked for; those in the depot answer the same each time."""
-    for hours in range(5, 78, 6):
+    rounds = range(5, int((span.ends - STARTS).total_seconds()) // 3600 + 1, 6)
+    for hours in (h for h in rounds if STARTS + timedelta(hours=h) >= span.starts):
         at = STARTS + timedelta(hours=hours, minutes=rng.randrange(3))
         for order in parcels:
             at += timedelta(seconds=rng.randrange(1, 6))

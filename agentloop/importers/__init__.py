@@ -47,10 +47,21 @@ def _sessions(path: Path, first: tuple[int, str]) -> Iterator[Recording]:
     elif isinstance(head, dict) and "messages" in head:
         yield _one_object(path)
     elif isinstance(head, dict) and ("type" in head or "sessionId" in head):
-        events = [_object(path, number, line) for number, line in _lines(path)]
-        yield claude_code.recording(events, path.stem, str(path))
+        events, torn = _events(path)
+        yield claude_code.recording(events, path.name.removesuffix(".gz").rpartition(".")[0], str(path), torn)
     else:
         raise _unknown(path)
+
+
+def _events(path: Path) -> tuple[list[Json], int]:
+    """The events of a transcript, and how many lines are none: a program that is killed leaves torn lines behind."""
+    events, torn = [], 0
+    for number, line in _lines(path):
+        try:
+            events.append(_object(path, number, line))
+        except ImportRefused:
+            torn += 1
+    return events, torn
 
 
 def _one_object(path: Path) -> Recording:

@@ -1,107 +1,258 @@
 """Claude Code transcripts: `~/.claude/projects/<project>/<session>.jsonl`, one event a line.
 
-The format is Claude Code's own and changes; what is read here is what has been stable. `user` and `assistant` lines are
-linked by `parentUuid`; one reply is spread over several lines with the same `message.id`, one block each; a compaction is
-a boundary line, followed by a user line that holds the summary. Side chains (sub-agents), lines that a branch left
-behind, error lines and bookkeeping are left out, and counted.
+The format is Claude Code's own and changes; docs/import.md says how each kind of line is read. Lines are linked by
+`parentUuid`; one reply is spread over several lines with the same `message.id`, one block each, with results of its first
+calls in between; a compaction is a boundary line, followed by a user line that holds the summary.
 """
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from agentloop.errors import ImportRefused
+from agentloop.importers import recorded_usage
 from agentloop.importers.recording import Recording, from_messages
 from agentloop.types.base import Json
+from agentloop.types.blocks import Role
 
-_LINKED = frozenset({"user", "assistant", "system", "attachment", "progress"})
+_FIELDS = {
+    "text": ("text", "citations"),
+    "thinking": ("thinking", "signature"),
+    "redacted_thinking": ("data",),
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id", "content", "is_error"),
+}
+"""What the API takes back of a block; the rest (`caller`, nulls) is the program's own."""
+
+_NOT_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+"""Gateways to other models write ids such as `functions.Bash:0`, which the API refuses."""
 
 
-def recording(events: Sequence[Json], name: str, where: str) -> Recording:
-    """The session of a transcript. Raises ImportRefused."""
-    left_out: Counter[str] = Counter()
+class _Said(NamedTuple):
+    """What one line adds to the conversation."""
+
+    role: Role
+    blocks: list[Json]
+    reply: str
+    """`message.id`, for the lines of one reply."""
+    at: datetime | None
+
+    @property
+    def only_results(self) -> bool:
+        return self.role == "user" and all(b["type"] == "tool_result" for b in self.blocks)
+
+
+def recording(events: Sequence[Json], name: str, where: str, torn: int = 0) -> Recording:
+    """The session of a transcript; `torn` lines of it were not JSON. Raises ImportRefused."""
+    left_out = Counter({"lines that are not JSON": torn})
     chain = _chain(events, left_out)
-    lines = [e for e in chain if e.get("type") in ("user", "assistant") and _counts(e, left_out)]
-    if not lines:
+    said = [s for e in chain if (s := _said(e, left_out)) is not None]
+    if not said:
         raise ImportRefused(f"{where}: the transcript holds no conversation")
-    compactions = sum(bool(e.get("isCompactSummary")) for e in lines)
-    messages, times = _messages(lines)
-    model = next((str(m) for e in lines if (m := e["message"].get("model"))), "")
-    words = [f"{count} {what}" for what, count in left_out.items()]
-    if compactions:
+    messages, times = _messages(said, left_out)
+    replies = _replies(chain)
+    words = [f"{count} {what}" for what, count in left_out.items() if count]
+    if compactions := sum(bool(e.get("isCompactSummary")) for e in chain):
         words.append(f"nothing of {compactions} compactions: each one's summary is a user message, and what it replaced stays")
-    words.append("the system prompt and the tools' definitions, which transcripts do not hold")
-    return from_messages(name, messages, where=where, model=model, times=times, left_out=words)
+    models = Counter(str(parts[0].get("model") or "") for parts in replies)
+    if len(models) > 1:
+        words.append("which model said what: " + ", ".join(f"{n} replies of {model}" for model, n in models.items()))
+    used = tuple(recorded_usage.used(replies))
+    first = f"; with them, the first recorded request held {used[0].usage.prompt_tokens:,} tokens" if used else ""
+    words.append(f"the system prompt and the tools' definitions, which transcripts do not hold{first}")
+    made = from_messages(name, messages, where=where, model=next(iter(models), ""), times=times, left_out=words)
+    return made._replace(used=used)
 
 
 def _chain(events: Sequence[Json], left_out: Counter[str]) -> list[Json]:
     """The lines from the first to the newest one of the main conversation, along the links."""
-    linked = {str(e["uuid"]): e for e in events if e.get("type") in _LINKED and e.get("uuid") and not e.get("isSidechain")}
-    left_out["lines of sub-agents"] += sum(bool(e.get("isSidechain")) for e in events)
-    newest = next((e for e in reversed(linked.values()) if e.get("type") in ("user", "assistant")), None)
-    if newest is None:
-        return [e for e in events if e.get("type") in ("user", "assistant") and not e.get("isSidechain")]
-    chain, seen = [], set()
-    at: Json | None = newest
-    while at is not None and at["uuid"] not in seen:
-        chain.append(at)
-        seen.add(at["uuid"])
-        at = linked.get(str(at.get("parentUuid") or at.get("logicalParentUuid")))
-    return _with_parallel_parts(list(reversed(chain)), linked, seen, left_out)
+    main = [e for e in events if not e.get("isSidechain")]
+    if not any(map(_speaks, main)):  # a file of a sub-agent: all of it is one side chain
+        main = list(events)
+    left_out["lines of sub-agents"] += len(events) - len(main)
+    left_out["lines of bookkeeping"] += sum("uuid" not in e for e in main if not _speaks(e))
+    linked = {str(e["uuid"]): e for e in main if e.get("uuid")}
+    if not any(map(_speaks, linked.values())):
+        return [e for e in main if _speaks(e)]
+    before = {later: earlier for earlier, later in pairwise(linked)}
+    at: str | None = next(u for u, e in reversed(linked.items()) if _speaks(e))
+    chain: dict[str, Json] = {}
+    while at is not None and at not in chain:
+        chain[at] = linked[at]
+        at = _parent(at, linked, before, left_out)
+    return _with_parallel_parts(list(reversed(chain.values())), linked, chain, left_out)
 
 
-def _with_parallel_parts(chain: list[Json], linked: dict[str, Json], seen: set[Any], left_out: Counter[str]) -> list[Json]:
+def _speaks(event: Json) -> bool:
+    return event.get("type") in ("user", "assistant")
+
+
+def _parent(uuid: str, linked: dict[str, Json], before: dict[str, str], left_out: Counter[str]) -> str | None:
+    """The line that this one follows; the one above it in the file where the link leads out of the file."""
+    event = linked[uuid]
+    named = str(event.get("parentUuid") or event.get("logicalParentUuid") or "")
+    if named in linked:
+        return named
+    if not named and "parentUuid" in event and event.get("subtype") != "compact_boundary":
+        return None
+    left_out["links to lines that are not in the file; the line above was taken"] += uuid in before
+    return before.get(uuid)
+
+
+def _with_parallel_parts(
+    chain: Sequence[Json], linked: dict[str, Json], on_chain: dict[str, Json], left_out: Counter[str]
+) -> list[Json]:
     """Parallel calls fork the links: a line whose reply is on the chain, or whose result answers a call that is, belongs."""
     order = {uuid: i for i, uuid in enumerate(linked)}
-    replies = {e["message"].get("id") for e in chain if e.get("type") == "assistant" and isinstance(e.get("message"), dict)}
-    kept = list(chain)
-    calls: set[str] = set()
-    rest = [e for u, e in linked.items() if u not in seen and isinstance(e.get("message"), dict)]
-    for event in [e for e in rest if e["type"] == "assistant" and e["message"].get("id") in replies]:
-        kept.append(event)
-    for event in kept:
-        calls |= {str(b.get("id")) for b in _blocks(event) if b.get("type") == "tool_use"}
-    answers = [e for e in rest if e["type"] == "user" and any(b.get("tool_use_id") in calls for b in _blocks(e))]
-    left_out["lines of branches that were left"] += len(rest) - (len(kept) - len(chain)) - len(answers)
-    return sorted([*kept, *answers], key=lambda e: order[str(e["uuid"])])
+    replies = {_reply(e) for e in chain if e.get("type") == "assistant"} - {""}
+    beside = [e for u, e in linked.items() if u not in on_chain]
+    rest = [e for e in beside if _speaks(e)]
+    parts = [e for e in rest if e["type"] == "assistant" and _reply(e) in replies]
+    calls = {str(b.get("id")) for e in [*chain, *parts] for b in _blocks(e) if b["type"] == "tool_use"}
+    answers = [e for e in rest if e["type"] == "user" and any(str(b.get("tool_use_id")) in calls for b in _blocks(e))]
+    left_out["lines of bookkeeping"] += len(beside) - len(rest)
+    left_out["lines of branches that were left"] += len(rest) - len(parts) - len(answers)
+    return sorted([*chain, *parts, *answers], key=lambda e: order[str(e["uuid"])])
 
 
-def _counts(event: Json, left_out: Counter[str]) -> bool:
-    """Whether a line is part of what the model was told or said."""
-    if not isinstance(event.get("message"), dict):
-        left_out["lines without a message"] += 1
-    elif event.get("isApiErrorMessage") or event["message"].get("model") == "<synthetic>":
-        left_out["messages about API errors"] += 1
-    elif event.get("isMeta") and not any(b.get("type") == "tool_result" for b in _blocks(event)):
-        left_out["notes of the program itself"] += 1
-    else:
-        return True
-    return False
+def _said(event: Json, left_out: Counter[str]) -> _Said | None:
+    """What of a line the model was told, or said."""
+    match event:
+        case {"type": "assistant"} if _made_up(event):
+            left_out["messages about API errors, or that the program wrote in the model's name"] += 1
+        case {"type": "user" | "assistant" as role}:
+            whole = _blocks(event)
+            blocks = [b for b in map(_as_sent, whole) if b is not None]
+            left_out["blocks that the API would not take back"] += len(whole) - len(blocks)
+            return _Said(role, blocks, _reply(event), _time(event)) if blocks else None
+        case {"type": "system", "subtype": "local_command", "content": content}:
+            return _from_user(event, content)
+        case {"type": "attachment", "attachment": {"type": "queued_command", "prompt": content}}:
+            return _from_user(event, content)
+        case {"type": "attachment"}:
+            left_out["attachments: what the program says of files, hooks and reminders is worded when it is sent"] += 1
+        case _:
+            left_out["lines of bookkeeping"] += 1
+    return None
 
 
-def _messages(lines: Sequence[Json]) -> tuple[list[Json], list[datetime | None]]:
-    """Lines of one speaker in a row as one message: the parts of one reply, the results of parallel calls."""
-    messages: list[Json] = []
-    times: list[datetime | None] = []
-    for role, group in groupby(lines, key=lambda e: str(e["type"])):
-        together = list(group)
-        messages.append({"role": role, "content": [b for e in together for b in _blocks(e)]})
-        times.append(_time(together[0].get("timestamp")))
-    return messages, times
+def _made_up(event: Json) -> bool:
+    return bool(event.get("isApiErrorMessage")) or _message(event).get("model") == "<synthetic>"
+
+
+def _from_user(event: Json, content: object) -> _Said | None:
+    blocks = _blocks({"message": {"content": content}})
+    return _Said("user", blocks, "", _time(event)) if blocks else None
+
+
+def _message(event: Json) -> Json:
+    said = event.get("message")
+    return said if isinstance(said, dict) else {}
+
+
+def _reply(event: Json) -> str:
+    """`message.id`, which all lines of one reply share."""
+    return str(_message(event).get("id") or "")
 
 
 def _blocks(event: Json) -> list[Json]:
-    said = event.get("message")
-    content = said.get("content") if isinstance(said, dict) else None
+    content = _message(event).get("content")
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content.strip() else []
-    return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    return _typed(content) if isinstance(content, list) else []
 
 
-def _time(value: object) -> datetime | None:
+def _typed(content: list[Any]) -> list[Json]:
+    return [b for b in content if isinstance(b, dict) and isinstance(b.get("type"), str)]
+
+
+def _as_sent(block: Json) -> Json | None:
+    """The block as the API takes it back, or None for one that it refuses."""
+    kind = block["type"]
+    if kind not in _FIELDS:
+        return block
+    kept = {"type": kind} | {k: block[k] for k in _FIELDS[kind] if block.get(k) is not None}
+    match kept:
+        case {"type": "text", "text": str()} | {"type": "redacted_thinking", "data": str()}:
+            return kept
+        case {"type": "thinking"}:
+            words, signature = str(kept.get("thinking", "")), str(kept.get("signature", ""))
+            return {"type": kind, "thinking": words, "signature": signature} if words or signature else None
+        case {"type": "tool_use", "id": str(call), "name": str(), "input": dict()}:
+            return kept | {"id": _NOT_AN_ID.sub("_", call)}
+        case {"type": "tool_result", "tool_use_id": str(call)}:
+            content = kept.get("content", "")
+            parts = {"content": _typed(content)} if isinstance(content, list) else {"content": str(content)}
+            failed = {"is_error": True} if kept.get("is_error") is True else {}
+            return {"type": kind, "tool_use_id": _NOT_AN_ID.sub("_", call)} | parts | failed
+    return None
+
+
+def _time(event: Json) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(value)) if value else None
+        at = datetime.fromisoformat(str(event.get("timestamp")))
     except ValueError:
         return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _messages(said: Sequence[_Said], left_out: Counter[str]) -> tuple[list[Json], list[datetime | None]]:
+    """The parts of one reply as one message; what the user and the tools said in a row as one, too."""
+    groups: list[list[_Said]] = []
+    for part in _once(said, left_out):
+        earlier = _same_reply(groups, part)
+        if earlier is None and groups and groups[-1][0].role == part.role:
+            left_out["replies with nothing recorded before them; each is part of the one before"] += part.role == "assistant"
+            earlier = groups[-1]
+        if earlier is None:
+            groups.append([part])
+        else:
+            earlier.append(part)
+    messages = [{"role": group[0].role, "content": [b for part in group for b in part.blocks]} for group in groups]
+    return messages, _forward([group[0].at for group in groups])
+
+
+def _same_reply(groups: Sequence[list[_Said]], part: _Said) -> list[_Said] | None:
+    """The reply that this is a part of: the last message, or the one before it where only results of its calls came since."""
+    if not part.reply:
+        return None
+    for group in reversed(groups[-2:]):
+        if any(part.reply == p.reply for p in group):
+            return group
+        if not all(p.only_results for p in group):
+            break
+    return None
+
+
+def _once(said: Sequence[_Said], left_out: Counter[str]) -> Iterator[_Said]:
+    """Without calls that were written down before: a session that was carried on may repeat lines."""
+    seen: set[str] = set()
+    for part in said:
+        calls = [b["id"] for b in part.blocks if b["type"] == "tool_use"]
+        if seen.isdisjoint(calls):
+            seen.update(calls)
+            yield part
+        else:
+            left_out["repeated calls"] += 1
+
+
+def _forward(times: Sequence[datetime | None]) -> list[datetime | None]:
+    """Times that never go back, as those of a log: lines are stamped when their content came, not when they were written."""
+    forward: list[datetime | None] = []
+    latest: datetime | None = None
+    for at in times:
+        latest = at if latest is None or (at is not None and at > latest) else latest
+        forward.append(at and latest)
+    return forward
+
+
+def _replies(chain: Sequence[Json]) -> list[list[Json]]:
+    """The messages of the model's lines, reply by reply."""
+    replies: dict[str, list[Json]] = {}
+    for event in chain:
+        if event.get("type") == "assistant" and _message(event) and not _made_up(event):
+            replies.setdefault(_reply(event) or str(event.get("uuid")), []).append(_message(event))
+    return list(replies.values())

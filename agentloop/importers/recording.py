@@ -8,6 +8,7 @@ from agentloop.errors import ImportRefused
 from agentloop.types import blocks
 from agentloop.types.base import Json, plain_json
 from agentloop.types.blocks import Block, Blocks
+from agentloop.types.usage import Usage
 
 
 class Step(NamedTuple):
@@ -18,6 +19,15 @@ class Step(NamedTuple):
     reply: Blocks
     at: datetime | None = None
     """When the reply was recorded, where the source says so."""
+
+
+class Used(NamedTuple):
+    """What one recorded reply used, by the source's own account."""
+
+    model: str
+    usage: Usage
+    complete: bool = True
+    """False: written down before the reply had ended, so its output is a lower bound."""
 
 
 class Recording(NamedTuple):
@@ -33,6 +43,8 @@ class Recording(NamedTuple):
     """The answer to each tool call, by its id."""
     left_out: tuple[str, ...] = ()
     """What of the source is not in here, in words."""
+    used: tuple[Used, ...] = ()
+    """What was used when it was recorded, where the source says so. Nothing is billed by it."""
 
 
 def from_messages(
@@ -51,6 +63,7 @@ def from_messages(
     steps: list[Step] = []
     results: dict[str, Block] = {}
     dropped = list(left_out)
+    too_early = 0
     for i, message in enumerate(messages):
         content = _content(message, f"{where}: messages.{i}")
         if message["role"] == "user":
@@ -61,10 +74,14 @@ def from_messages(
             if reply and (steps or told):
                 steps.append(Step(tuple(told), reply, times[i] if i < len(times) else None))
                 told = []
+            elif reply:
+                too_early += 1
         else:
             dropped.append(f"a message of role {message['role']!r}")
     if not steps:
         raise ImportRefused(f"{where}: no user message that an assistant answers; there is nothing to play")
+    if too_early:
+        dropped.append(f"{too_early} replies before the first thing that the user said")
     if told:
         dropped.append("a last user message that nobody answered")
     return Recording(session_id, model, system, _defined(tools, steps), tuple(steps), results, tuple(dropped))
@@ -78,7 +95,17 @@ def _content(message: Any, where: str) -> Blocks:
         return (blocks.text(content),) if content.strip() else ()
     if not isinstance(content, list) or not all(isinstance(b, dict) and "type" in b for b in content):
         raise ImportRefused(f"{where}: content is neither text nor a list of blocks")
+    if not all(map(_is_whole, content)):
+        raise ImportRefused(f"{where}: expected a 'tool_use' with an 'id' and a 'name', both text, and an 'input' object")
     return blocks.without_blanks(tuple(plain_json(_unmarked(b)) for b in content))
+
+
+def _is_whole(block: Json) -> bool:
+    match block:
+        case {"type": "tool_use", "id": str(), "name": str(), "input": dict()}:
+            return True
+        case _:
+            return str(block["type"]) != "tool_use"
 
 
 def _unmarked(block: Json) -> Json:

@@ -1,7 +1,7 @@
 """Where a session stops, before money is spent."""
 
 from datetime import datetime
-from decimal import ROUND_FLOOR
+from decimal import ROUND_FLOOR, Decimal
 from typing import Literal
 
 from pydantic import Field
@@ -40,10 +40,14 @@ class HardBudget(Settings):
         wanted = min(state.limits.max_tokens, state.card.max_output_tokens)
         return min(wanted, self._affordable(state)) if state.limits.max_budget_usd is not None else wanted
 
-    def _affordable(self, state: State) -> int:
+    def affords(self, state: State, cost_usd: Decimal) -> bool:
+        """Whether so much may be spent, and the next request still has room behind it."""
+        return state.limits.max_budget_usd is None or self._affordable(state, cost_usd) >= self.least_output_tokens
+
+    def _affordable(self, state: State, besides_usd: Decimal = Decimal(0)) -> int:
         """Output tokens that the rest of the budget buys, when the whole prompt has to be written anew."""
         assert state.limits.max_budget_usd is not None
-        left = state.limits.max_budget_usd - state.spent_usd - state.at_risk_usd
+        left = state.limits.max_budget_usd - state.spent_usd - state.at_risk_usd - besides_usd
         left -= costs.worst_case(state.card, state.prompt_tokens, 0)
         price = costs.prices_for(state.card, state.prompt_tokens).output / MILLION
         return int((left / price).to_integral_value(rounding=ROUND_FLOOR)) if left > 0 else 0

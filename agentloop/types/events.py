@@ -4,7 +4,8 @@ session_started      who, with which frozen prefix, at which prices, under which
 input_given          what a person (or the engine) tells the model
 model_requested      a request is about to be sent           model_replied   the reply, whole
 model_failed         one attempt failed                      tool_started    a call is about to run
-tool_finished        its answer, as the model sees it        compacted       the oldest turns left the view
+tool_finished        its answer, as the model sees it        result_extracted  facts that a cheap model made of it
+compacted            the oldest turns left the view
 session_ended        the outcome                             session_resumed a person chose to go on after it
 """
 
@@ -53,6 +54,10 @@ class FactsSettings(Frozen):
     """What is shown of a larger one, at most."""
     keep_lines: tuple[str, ...] = ()
     """Words whose lines are always kept."""
+    model: str | None = None
+    """A cheap model that is asked for the facts; those made without one stand in where it fails."""
+    ask: str = ""
+    """What that model is told to look for, in a sentence."""
 
 
 class ToolCard(Frozen):
@@ -63,6 +68,8 @@ class ToolCard(Frozen):
     timeout_s: float = 60.0
     facts: str = "facts"
     facts_settings: FactsSettings | None = None
+    facts_card: ModelCard | None = None
+    """The model that its `facts_settings` names."""
 
 
 class Limits(Frozen):
@@ -140,6 +147,10 @@ class ModelRequested(Frozen):
     breakpoints: tuple[Breakpoint, ...] = ()
     max_tokens: int
     decision: Decision | None = None
+    call_id: str | None = None
+    """The call whose result is asked about."""
+    asked_of: ModelCard | None = None
+    """Set where another model is asked than the session speaks to."""
 
 
 class ModelReplied(Frozen):
@@ -187,6 +198,18 @@ class ToolFinished(Frozen):
     duration_s: float = 0.0
 
 
+class ResultExtracted(Frozen):
+    """What a cheap model made of a result, before the session's model sees it."""
+
+    type: Literal["result_extracted"] = "result_extracted"
+    turn: int
+    call_id: str
+    content: str | None = None
+    """What is shown in place of the facts that were made without a model; None: those stay."""
+    detail: str = ""
+    """Why they stay."""
+
+
 class Compacted(Frozen):
     """The turns before `keep_from` left the view; `segment` stands for them."""
 
@@ -224,6 +247,7 @@ Body = Annotated[
     | ModelFailed
     | ToolStarted
     | ToolFinished
+    | ResultExtracted
     | Compacted
     | SessionResumed
     | SessionEnded,

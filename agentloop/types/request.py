@@ -7,8 +7,9 @@ from agentloop.types.base import Frozen, Json
 from agentloop.types.blocks import Message
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
-Purpose = Literal["turn", "summary"]
-"""Why the model is asked: the next turn of the session, or the session state that a compaction will keep."""
+Purpose = Literal["turn", "summary", "extraction"]
+"""Why a model is asked: the next turn of the session, the session state that a compaction will keep, or the facts of one
+large result."""
 
 
 class Prefix(Frozen):
@@ -58,7 +59,7 @@ class Reply(Frozen):
     usage_estimated: bool = False
     """The API reported no usable usage; what stands here is our own upper estimate."""
     priced_by: ModelCard | None = None
-    """Set where another model answered than was asked."""
+    """Set where another model answered than the session speaks to."""
     price_unknown: bool = False
     """A model answered that is in no price table; the session's own prices stand in."""
 

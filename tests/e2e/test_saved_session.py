@@ -22,15 +22,15 @@ def test_it_replays_with_every_digest_the_same() -> None:
     replayed = replay(EVENTS, PolicySettings.model_validate(begin(start, EVENTS[0].at).policies).policies())
 
     assert replayed.same, replayed
-    assert replayed.requests == 55
+    assert replayed.requests == 57
 
 
 def test_it_holds_compactions_facts_recalls_and_parallel_calls() -> None:
     kinds = [e.body.type for e in EVENTS]
     finished = [e.body for e in EVENTS if isinstance(e.body, ToolFinished)]
 
-    assert kinds.count("compacted") == 2
-    assert sum(f.raw is not None for f in finished) > 10
+    assert kinds.count("compacted") == 3
+    assert sum(f.raw is not None for f in finished) > 20
     assert any(f.name == "recall" and not f.is_error for f in finished)
     assert any(isinstance(a.body, ToolStarted) and isinstance(b.body, ToolStarted) for a, b in pairwise(EVENTS))
 

@@ -4,6 +4,7 @@ Whoever plays here answers by position in the conversation, which it reads off t
 by counting requests: so a session that was cut off and taken up again meets the same model and the same user.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.recall import recall_tool
 from agentloop.adapters.toolbox import Toolbox
-from agentloop.core import wire
+from agentloop.core import extraction, wire
 from agentloop.core.cache import parts_of
 from agentloop.core.decide import Policies
 from agentloop.core.folding import begin, evolve
@@ -48,6 +49,7 @@ from agentloop.types.base import Json
 from agentloop.types.blocks import Block
 from agentloop.types.events import (
     Event,
+    FactsSettings,
     InputGiven,
     Limits,
     ModelFailed,
@@ -55,6 +57,7 @@ from agentloop.types.events import (
     SessionEnded,
     SessionResumed,
     SessionStarted,
+    ToolCard,
     body_data,
 )
 from agentloop.types.request import Failure, Prefix, Reply
@@ -300,6 +303,9 @@ class Player:
             self.interrupted = False
             raise Interrupted("SIGTERM")
         request = json.loads(body)
+        if request.get("system", [{}])[0].get("text") == extraction.SYSTEM:
+            yield from self._facts(body, request)
+            return
         before = request["diagnostics"]["previous_message_id"]
         k = int(before.removeprefix("msg_")) + 1 if before else 0
         step = self._step(k)
@@ -314,6 +320,27 @@ class Player:
         else:
             paused = self._step(k - 1).kind == "pause" and request["messages"][-1]["role"] == "assistant"
             yield self._reply(step, k, content(step, k, paused, _last_handle(body)), request)
+
+    def _facts(self, body: bytes, request: Json) -> Iterator[Failure | Reply]:
+        """What a cheap model makes of a result: by the bytes of the request, so that it is the same again."""
+        known = self._scenario.facts_card
+        assert known is not None
+        first, second = hashlib.sha256(body).digest()[:2]
+        if first % 3 == 0:
+            yield _failure("counted" if second % 2 else "unavailable", retry_in_s=1.0)
+        if first % 5 == 0:
+            yield _failure("unavailable", retry_in_s=None)
+            return
+        result = request["messages"][0]["content"][0]["text"].partition("<result>\n")[2].split("\n")
+        answers = (result[:2], [*result[:1], "order R-9999 is new"], [" "], result * 2, ["in short, all is well"])
+        size = sum(p.tokens for p in parts_of(request, known)[0])
+        yield Reply(
+            message_id=f"msg_facts_{first}_{second}",
+            model=known.id,
+            content=(blocks.text("\n".join(answers[second % len(answers)])),),
+            stop_reason="max_tokens" if second % 7 == 0 else "end_turn",
+            usage=Usage(input_tokens=size, output_tokens=min(request["max_tokens"], 30 + second)),
+        )
 
     def _step(self, k: int) -> Step:
         steps = self._scenario.steps
@@ -401,6 +428,8 @@ class Scenario(NamedTuple):
     """The event right after which the process is told to stop; after a request, while its reply is under way."""
     told_at: int | None = None
     """How many lines the log has when the user says something that nobody asked for."""
+    facts_card: ModelCard | None = None
+    """A cheap model that is asked for the facts of what `look_up` and `put_row` return."""
 
     def __repr__(self) -> str:
         return _brief(self)
@@ -420,11 +449,17 @@ class Scenario(NamedTuple):
             prefix=prefix,
             prefix_digest=wire.prefix_digest(prefix),
             card=self.card,
-            tools=self.registry.cards,
+            tools=tuple(self._asking(c) for c in self.registry.cards),
             policies=self.policies.data(),
             limits=self.limits,
             played_by="test",
         )
+
+    def _asking(self, known: ToolCard) -> ToolCard:
+        if self.facts_card is None or known.name not in ("look_up", "put_row"):
+            return known
+        settings = FactsSettings(model=self.facts_card.id, ask="the prices")
+        return known.model_copy(update={"facts_settings": settings, "facts_card": self.facts_card})
 
 
 class BoundedLog(MemoryLog):
@@ -479,7 +514,9 @@ def play(scenario: Scenario, log: Log | None = None, world: World | None = None)
     try:
         clock = FixedClock(at=max((e.at for e in log.events()), default=NOON))
         player = Player(
-            scenario, clock, at_most=400 if scenario.endless else 4 * (len(scenario.steps) + len(scenario.sends)) + 60
+            scenario,
+            clock,
+            at_most=400 if scenario.endless or scenario.facts_card else 4 * (len(scenario.steps) + len(scenario.sends)) + 60,
         )
         toolbox = Toolbox(scenario.registry, session_id="random", root=Path("."))
         observe = _interruption(scenario.interrupted_at, player)

@@ -37,7 +37,7 @@ sessions = scenarios(scripts=known_calls, interrupts=st.none())
 thousandths = st.lists(st.integers(0, 1_000), min_size=3, max_size=3)
 
 
-def _repeatable(scenario: Scenario) -> Scenario:
+def repeatable(scenario: Scenario) -> Scenario:
     """The same session with tools that may all be run again."""
     return scenario._replace(steps=tuple(_asks_again(s) for s in scenario.steps))
 
@@ -70,27 +70,27 @@ MIXED = Scenario(
 
 
 def test_a_session_cut_at_each_of_its_lines_ends_with_the_same_log() -> None:
-    whole = play(_repeatable(MIXED))
+    whole = play(repeatable(MIXED))
 
     for cut in range(len(whole.events)):
-        _assert_the_same(whole, _taken_up(whole, cut), cut)
+        assert_the_same(whole, taken_up(whole, cut), cut)
 
 
 def test_a_once_call_is_started_at_most_once_wherever_the_session_is_cut() -> None:
     whole = play(MIXED)
 
     for cut in range(len(whole.events)):
-        _assert_no_second_effect(whole, _taken_up(whole, cut), cut)
+        _assert_no_second_effect(whole, taken_up(whole, cut), cut)
 
 
 @given(sessions, thousandths)
 def test_a_session_cut_at_any_line_ends_with_the_same_log(scenario: Scenario, places: list[int]) -> None:
     """Invariant 6, for tools whose calls may be run again."""
-    whole = play(_repeatable(scenario))
+    whole = play(repeatable(scenario))
 
     for place in places:
         cut = len(whole.events) * place // 1_001
-        _assert_the_same(whole, _taken_up(whole, cut), cut)
+        assert_the_same(whole, taken_up(whole, cut), cut)
 
 
 @given(sessions, thousandths)
@@ -100,7 +100,7 @@ def test_no_finished_call_is_repeated_and_no_once_call_is_started_twice(scenario
 
     for place in places:
         cut = len(whole.events) * place // 1_001
-        _assert_no_second_effect(whole, _taken_up(whole, cut), cut)
+        _assert_no_second_effect(whole, taken_up(whole, cut), cut)
 
 
 @given(sessions, thousandths)
@@ -109,7 +109,7 @@ def test_a_session_that_was_taken_up_ends_and_replays_the_same(scenario: Scenari
     whole = play(scenario)
 
     for place in places:
-        again = _taken_up(whole, len(whole.events) * place // 1_001)
+        again = taken_up(whole, len(whole.events) * place // 1_001)
 
         assert isinstance(again.events[-1].body, SessionEnded)
         assert replay(again.events, again.policies).difference is None
@@ -118,7 +118,7 @@ def test_a_session_that_was_taken_up_ends_and_replays_the_same(scenario: Scenari
 @given(sessions, thousandths)
 def test_a_log_file_cut_at_any_byte_is_taken_up(scenario: Scenario, places: list[int]) -> None:
     """Invariants 6, 8 and 9, through the file: a torn line counts as not written."""
-    whole = play(_repeatable(scenario))
+    whole = play(repeatable(scenario))
 
     with TemporaryDirectory() as folder:
         with JsonlLog(Path(folder), fsync="never") as log:
@@ -139,10 +139,10 @@ def test_a_log_file_cut_at_any_byte_is_taken_up(scenario: Scenario, places: list
 @given(sessions, thousandths)
 def test_a_session_that_is_cut_again_and_again_still_ends(scenario: Scenario, places: list[int]) -> None:
     """A crash while recovering from a crash."""
-    played = whole = play(_repeatable(scenario))
+    played = whole = play(repeatable(scenario))
 
     for place in places:
-        played = _taken_up(played, len(played.events) * place // 1_001)
+        played = taken_up(played, len(played.events) * place // 1_001)
 
     assert told(played.events) == told(whole.events)
 
@@ -153,7 +153,7 @@ def test_a_model_written_state_is_asked_for_again_where_the_answer_was_lost() ->
     whole = play(Scenario(card(), settings, steps))
     asked = next(e.seq for e in whole.events if isinstance(e.body, ModelRequested) and e.body.purpose == "summary")
 
-    again = _taken_up(whole, asked + 1)
+    again = taken_up(whole, asked + 1)
 
     lost = again.events[asked + 1].body
     assert isinstance(lost, ModelFailed)
@@ -165,12 +165,12 @@ def test_a_model_written_state_is_asked_for_again_where_the_answer_was_lost() ->
 # helpers
 
 
-def _taken_up(whole: Played, cut: int) -> Played:
+def taken_up(whole: Played, cut: int) -> Played:
     """The session with only its first lines written, carried on to its end."""
     return play(whole.scenario, BoundedLog(whole.events[:cut]), World(blobs=whole.world.blobs))
 
 
-def _assert_the_same(whole: Played, again: Played, cut: int) -> None:
+def assert_the_same(whole: Played, again: Played, cut: int) -> None:
     assert again.events[:cut] == whole.events[:cut], "what was written stays"
     assert told(again.events) == told(whole.events), f"cut after {cut} lines"
 

@@ -212,6 +212,26 @@ def test_an_empty_answer_says_so(root: Path, name: str, arguments: dict[str, Any
     assert run(root, name, **arguments).strip()
 
 
+def test_a_file_that_is_no_text_is_not_searched(root: Path) -> None:
+    (root / "shop.db").write_bytes(b"SQLite\0 anything\n")
+
+    assert run(root, "search_files", words="anything") == "No line in 2 files holds all of: anything."
+
+
+def test_a_passage_is_replaced_and_the_rest_is_left(root: Path) -> None:
+    assert run(root, "replace_text", path="notes.md", old="two\n", new="2\n") == "Replaced in notes.md, line 2."
+
+    assert (root / "notes.md").read_text() == "one\n2\nthree\n"
+
+
+@pytest.mark.parametrize(("old", "why"), [("e", "3 times"), ("four", "0 times"), ("", "is empty")])
+def test_a_passage_that_does_not_stand_there_once_is_refused(root: Path, old: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        run(root, "replace_text", path="notes.md", old=old, new="x")
+
+    assert (root / "notes.md").read_text() == "one\ntwo\nthree\n"
+
+
 # Tables
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from agentloop.adapters.mcp_servers import CONFIG_FILE, McpServers, servers, tool_name
+from agentloop.adapters.mcp_servers import McpServers, tool_name
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.api import Agent
 from agentloop.emulator.playbook import Playbook
 from agentloop.emulator.script import Script
 from agentloop.errors import ConfigError, PrefixUnstable, PromptError, RegistryError
+from agentloop.mcp_config import CONFIG_FILE, servers
 from agentloop.ports import Answer
 from agentloop.tooling import Registry
 from agentloop.types.blocks import Call

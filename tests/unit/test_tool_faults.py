@@ -497,7 +497,7 @@ def test_a_session_whose_tools_changed_is_not_taken_up_and_both_hashes_are_named
     state = after(started(tools=before.definitions), given("task"))
 
     with pytest.raises(PrefixUnstable) as raised:
-        freeze.resumption(state, changed, Limits(), frozenset(), accept_new_prefix=False)
+        freeze.resumption(state, changed, changed.cards, Limits(), frozenset(), accept_new_prefix=False)
 
     old, new = (wire.prefix_digest(state.prefix.model_copy(update={"tools": r.definitions})) for r in (before, changed))
     assert what in str(raised.value)
@@ -509,7 +509,7 @@ def test_a_session_whose_tools_changed_starts_a_new_prefix_by_explicit_choice_on
     state = after(started(tools=Registry([named("look")]).definitions), given("task"))
     changed = Registry([named("look", "Look again.")])
 
-    resumed = freeze.resumption(state, changed, Limits(), frozenset(), accept_new_prefix=True)
+    resumed = freeze.resumption(state, changed, changed.cards, Limits(), frozenset(), accept_new_prefix=True)
 
     assert resumed is not None
     assert resumed.prefix == Prefix(model=state.prefix.model, system=state.prefix.system, tools=changed.definitions)
