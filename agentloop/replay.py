@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from agentloop.core import wire
-from agentloop.core.decide import CallModel, Compact, Effect, Extract, Finish, Policies, RunTools, Tell, decide
+from agentloop.core import extraction, wire
+from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, Policies, RunTools, Settle, Tell, decide
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State
@@ -107,8 +107,10 @@ def _moves_the_prefix(event: Event) -> bool:
 def _recorded(event: Event) -> str | None:
     """What a line says was decided; None where it tells of the world."""
     match event.body:
-        case ModelRequested(purpose="extraction", call_id=call_id) | ResultExtracted(call_id=call_id):
-            return f"extract {call_id}"
+        case ModelRequested(purpose="extraction", call_id=call_id, max_tokens=most):
+            return f"ask about {call_id} for {most} tokens"
+        case ResultExtracted(call_id=call_id, content=content):
+            return f"settle {call_id}{' by an answer' if content is not None else ''}"
         case ModelRequested(purpose=purpose, digest=digest):
             return f"request ({purpose}) {digest}"
         case Compacted(keep_from=keep_from, segment=segment):
@@ -132,8 +134,12 @@ def _decided(effect: Effect, event: Event) -> str:
         case RunTools(calls=calls):
             wanted = getattr(event.body, "call_id", None)
             return f"run {wanted if any(c.id == wanted for c in calls) else ', '.join(c.id for c in calls)}"
-        case Extract(call=call):
-            return f"extract {call.id}"
+        case AskAbout(call=call, card=card, max_tokens=most):
+            assert card.facts_card is not None
+            return f"ask about {call.id} for {extraction.output_tokens(card.facts_card, most)} tokens"
+        case Settle(call=call, said=said):
+            answered = said and getattr(event.body, "content", None) is not None
+            return f"settle {call.id}{' by an answer' if answered else ''}"
         case Tell(text=text):
             return f"tell {text}"
         case Finish(outcome=outcome):

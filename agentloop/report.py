@@ -234,7 +234,8 @@ def _uncertain(turn: int, reply: Reply) -> Iterator[str]:
     if reply.usage_estimated:
         yield f"turn {turn}: the API reported no usage; an upper estimate counts"
     if reply.price_unknown:
-        yield f"turn {turn}: answered by '{reply.model}', which is in no price table; priced as the session's model"
+        asked = f"'{reply.priced_by.id}'" if reply.priced_by is not None else "the session's model"
+        yield f"turn {turn}: answered by '{reply.model}', which is in no price table; priced as {asked}"
 
 
 def _attempt(state: State, replied: ModelReplied, cause: Cause, cut: Compacted | None) -> AttemptCost:

@@ -121,16 +121,26 @@ class RunTools:
 
 
 @dataclass(frozen=True)
-class Extract:
-    """Put what a cheap model says of a result in the place of the facts that were made without one."""
+class AskAbout:
+    """Ask a cheap model for the facts of a result."""
 
     call: Call
     result: ToolFinished
     card: ToolCard
     max_tokens: int
-    """Tokens of the answer; 0 where the model is not to be asked."""
+    """Tokens of the answer: of the facts that were made without a model."""
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Put what a cheap model said of a result in the place of the facts that were made without one, or let those stay."""
+
+    call: Call
+    result: ToolFinished
+    said: str
+    max_tokens: int
     detail: str = ""
-    """Why it is not."""
+    """Why they stay."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Finish:
     detail: str = ""
 
 
-Effect = CallModel | RunTools | Extract | Compact | Tell | Finish
+Effect = CallModel | RunTools | AskAbout | Settle | Compact | Tell | Finish
 
 
 def decide(state: State, policies: Policies, now: datetime) -> Effect:
@@ -182,21 +192,36 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
     return CallModel(_request(state, policies), decision)
 
 
-def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> Extract:
-    """Ask about a result, unless it is too large, or the budget has no room for the question."""
+def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> AskAbout | Settle:
+    """Ask about a result, unless that was done, it is too large, or the budget has no room for the question."""
     call = next(c for c in blocks.calls(state.turns[-1].reply) if c.id == result.call_id)
     card = next(t for t in state.tools if t.name == result.name)
-    assert card.facts_card is not None
-    assert result.raw is not None
     shown = tokens.estimate(str(result.content), state.card.tokenizer)
-    most = costs.worst_case(
-        card.facts_card, extraction.prompt_tokens(result.raw.tokens, card.facts_card), shown + extraction.THINKING_ROOM
-    )
+    if state.extraction is not None:
+        return Settle(
+            call, result, state.extraction, shown, "" if state.extraction else "the model gave nothing that can be used"
+        )
+    if (reason := _not_asked(state, policies, now, card, result)) is not None:
+        return Settle(call, result, "", shown, reason)
+    return AskAbout(call, result, card, shown)
+
+
+def _not_asked(state: State, policies: Policies, now: datetime, card: ToolCard, result: ToolFinished) -> str | None:
+    assert card.facts_card is not None
+    assert card.facts_settings is not None
+    assert result.raw is not None
     if result.raw.tokens > extraction.MOST_TOKENS:
-        return Extract(call, result, card, 0, f"over {extraction.MOST_TOKENS:,} tokens")
-    if policies.budget.stop(state, now) is not None or not policies.budget.affords(state, most):
-        return Extract(call, result, card, 0, "no budget for it")
-    return Extract(call, result, card, shown)
+        return f"over {extraction.MOST_TOKENS:,} tokens"
+    if state.extraction_failed:
+        return "the model does not answer"
+    prompt = extraction.prompt_tokens(result.raw.bytes, card.facts_settings, card.facts_card)
+    shown = tokens.estimate(str(result.content), state.card.tokenizer)
+    most = costs.worst_case(card.facts_card, prompt, shown + extraction.THINKING_ROOM)
+    answered = [blocks.tool_result(r.call_id, r.content, r.is_error) for r in state.results]
+    coming = replace(state, given_tokens=state.given_tokens + tokens.blocks_tokens(answered, state.card.tokenizer))
+    if policies.budget.stop(coming, now) is not None or not policies.budget.affords(coming, most):
+        return "no budget for it"
+    return None
 
 
 def _request(state: State, policies: Policies) -> Request:

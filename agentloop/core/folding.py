@@ -15,6 +15,7 @@ from agentloop.types.blocks import Blocks, Call
 from agentloop.types.events import (
     Compacted,
     Event,
+    FactsSettings,
     InputGiven,
     ModelFailed,
     ModelReplied,
@@ -157,6 +158,8 @@ def _replied(state: State, replied: ModelReplied) -> State:
         open_calls=() if trouble is not None else blocks.calls(reply.content),
         results=(),
         extracted=frozenset(),
+        extraction=None,
+        extraction_failed=False,
         started={},
         sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
     )
@@ -228,7 +231,7 @@ def _failed(state: State, failed: ModelFailed) -> State:
     if failed.purpose == "summary":
         return changed(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
     if failed.purpose == "extraction":
-        return changed(state, extraction="", pending=None, pending_at=None)
+        return changed(state, extraction="", extraction_failed=True, pending=None, pending_at=None)
     return changed(state, failure=failure, pending=None, pending_at=None)
 
 
@@ -237,7 +240,8 @@ def _asked_tokens(state: State, pending: ModelRequested) -> int:
     result = state.to_extract
     if pending.purpose != "extraction" or pending.asked_of is None or result is None or result.raw is None:
         return state.prompt_tokens
-    return extraction.prompt_tokens(result.raw.tokens, pending.asked_of)
+    settings = next((t.facts_settings for t in state.tools if t.name == result.name), None)
+    return extraction.prompt_tokens(result.raw.bytes, settings or FactsSettings(), pending.asked_of)
 
 
 def _finished(state: State, finished: ToolFinished) -> State:
@@ -273,6 +277,7 @@ def _answered(state: State) -> State:
         state,
         given=given,
         given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
+        results=(),
         repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
         invalid_turns=state.invalid_turns + 1 if invalid else 0,
     )
@@ -332,6 +337,8 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
         invalid_turns=0,
         running_since=at,
     )
+    if state.results and not state.open_calls and state.to_extract is None:  # the tool asks no model any more
+        state = changed(_answered(state), repeats=("", 0), invalid_turns=0)
     if resumed.prefix is None:
         return state
     moved = changed(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)

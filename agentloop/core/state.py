@@ -108,6 +108,8 @@ class State:
     """Calls of the last reply about whose results a cheap model was asked, or is not to be asked."""
     extraction: str | None = None
     """What it wrote about the next one; empty where it failed, None where it was not asked yet."""
+    extraction_failed: bool = False
+    """Whether it did not answer, in this turn."""
     started: Mapping[str, Effect] = field(default_factory=dict)
     """Calls that were started and have not finished, with the effect that was recorded."""
     asked: int = 0

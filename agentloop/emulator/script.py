@@ -23,7 +23,7 @@ from agentloop.types.request import Reply
 
 SUMMARY_QUESTION = "[agentloop] Before the oldest turns"
 """How the engine's request for a session state begins; every script answers it itself, and it is no step."""
-_RESULT = re.compile(r"<result>\n(.*)\n</result>", re.DOTALL)
+_RESULT = re.compile(r"<(result_\w+)>\n(.*)\n</\1>", re.DOTALL)
 _FACTS_LINES = 12
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -162,7 +162,7 @@ def asks_for_facts(request: Json) -> bool:
 def facts(name: str, request: Json) -> ScriptedReply:
     """The first lines of the result that say something: a script does not know what matters."""
     found = _RESULT.search(blocks.text_of(as_blocks(request["messages"][-1]["content"])))
-    lines = [line for line in (found[1] if found else "").split("\n") if line.strip()][:_FACTS_LINES]
+    lines = [line for line in (found[2] if found else "").split("\n") if line.strip()][:_FACTS_LINES]
     digest = hashlib.blake2b(compact(request["messages"]), digest_size=8).hexdigest()
     return spoken("\n".join(lines) or "nothing")._replace(message_id=f"msg_{name}_facts_{digest}")
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from agentloop.core import extraction, wire
-from agentloop.core.decide import BudgetPolicy, CallModel, Extract
+from agentloop.core.decide import AskAbout, BudgetPolicy, CallModel, Settle
 from agentloop.core.folding import evolve
 from agentloop.core.state import State
+from agentloop.core.tokens import DEFAULT_FAMILY, estimate
 from agentloop.engine.shell import Happened, Shell
-from agentloop.types import blocks
-from agentloop.types.events import Event, ModelFailed, ModelReplied, ModelRequested, ResultExtracted
+from agentloop.ports import Blobs
+from agentloop.types.events import Event, ModelFailed, ModelReplied, ModelRequested, RawResult, ResultExtracted
 from agentloop.types.request import Failure, Request
 
 
@@ -19,25 +20,14 @@ def asked(effect: CallModel, state: State, budget: BudgetPolicy, shell: Shell, n
     yield from _attempts(requested, wire.body(effect.request), state, budget, shell, now)
 
 
-def extracted(effect: Extract, state: State, budget: BudgetPolicy, shell: Shell, now: datetime) -> Iterator[Happened]:
-    """The question about a result, where it was not asked before; then what is shown of the result."""
-    assert effect.result.raw is not None
-    data = shell.blobs.find(effect.result.raw.digest)
-    text = data.decode("utf-8", "replace") if data is not None else ""
-    said = state.extraction
-    if said is None and effect.max_tokens and text:
-        for happened in _about(effect, text, state, budget, shell, now):
-            yield happened
-            if isinstance(happened.body, ModelReplied):
-                said = blocks.text_of(happened.body.reply.content) if happened.body.reply.stop_reason == "end_turn" else ""
-    yield Happened(shell.clock.now(), _shown(effect, text, said))
-
-
-def _about(effect: Extract, text: str, state: State, budget: BudgetPolicy, shell: Shell, now: datetime) -> Iterator[Happened]:
-    card, settings = effect.card.facts_card, effect.card.facts_settings
+def about(effect: AskAbout, state: State, budget: BudgetPolicy, shell: Shell, now: datetime) -> Iterator[Happened]:
+    """The question about a result and what came of it, priced as the model that is asked."""
+    card, settings, raw = effect.card.facts_card, effect.card.facts_settings, effect.result.raw
     assert card is not None
     assert settings is not None
-    request = extraction.request(effect.call, text, settings, card, effect.max_tokens)
+    assert raw is not None
+    text = _whole(raw, shell.blobs)
+    request = extraction.request(effect.call, text, settings, card, effect.max_tokens, raw.digest)
     requested = _requested(request, state.asked).model_copy(update={"call_id": effect.call.id, "asked_of": card})
     for happened in _attempts(requested, wire.body(request), state, budget, shell, now):
         if isinstance(happened.body, ModelReplied) and happened.body.reply.priced_by is None:
@@ -46,19 +36,25 @@ def _about(effect: Extract, text: str, state: State, budget: BudgetPolicy, shell
         yield happened
 
 
-def _shown(effect: Extract, text: str, said: str | None) -> ResultExtracted:
-    """What the model said, as far as the result bears it out; nothing where that is not shorter than the result."""
+def settled(effect: Settle, blobs: Blobs) -> ResultExtracted:
+    """What is shown: what the model said, as far as the result bears it out; the facts that are there where that is nothing."""
     raw = effect.result.raw
     assert raw is not None
-    result = ResultExtracted(turn=effect.result.turn, call_id=effect.call.id)
-    facts = extraction.supported(said, text) if said else ""
-    if not facts:
-        why = effect.detail or ("the result is not there" if not text else "the model gave nothing that can be used")
-        return result.model_copy(update={"detail": why})
+    result = ResultExtracted(turn=effect.result.turn, call_id=effect.call.id, detail=effect.detail)
+    if not effect.said:
+        return result
+    text = _whole(raw, blobs)
     note = f'[made by a model of {raw.tokens:,} tokens; recall(handle="{raw.digest[:12]}") gives the whole]'
-    if len(shown := f"{facts}\n{note}") >= len(text):
-        return result.model_copy(update={"detail": "the answer is no shorter than the result"})
+    room = max(0, effect.max_tokens - estimate(note))
+    facts = extraction.supported(effect.said, text, DEFAULT_FAMILY, room)
+    if not facts or len(shown := f"{facts}\n{note}") >= len(text):
+        return result.model_copy(update={"detail": "the model gave nothing that can be used"})
     return result.model_copy(update={"content": shown})
+
+
+def _whole(raw: RawResult, blobs: Blobs) -> str:
+    data = blobs.find(raw.digest)
+    return data.decode("utf-8", "replace") if data is not None else ""
 
 
 def _requested(request: Request, turn: int) -> ModelRequested:

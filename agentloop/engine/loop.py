@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
-from agentloop.core.decide import CallModel, Compact, Effect, Extract, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, Policies, RunTools, Settle, Tell, decide
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import asking, recovery, tools
@@ -51,8 +51,10 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
     match effect:
         case CallModel():
             yield from asking.asked(effect, state, policies.budget, shell, now)
-        case Extract():
-            yield from asking.extracted(effect, state, policies.budget, shell, now)
+        case AskAbout():
+            yield from asking.about(effect, state, policies.budget, shell, now)
+        case Settle():
+            yield Happened(now, asking.settled(effect, shell.blobs))
         case RunTools(calls=calls):
             for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
                 yield Happened(shell.clock.now(), body)

@@ -331,7 +331,7 @@ class Player:
         if first % 5 == 0:
             yield _failure("unavailable", retry_in_s=None)
             return
-        result = request["messages"][0]["content"][0]["text"].partition("<result>\n")[2].split("\n")
+        result = request["messages"][0]["content"][0]["text"].partition(">\n")[2].split("\n")
         answers = (result[:2], [*result[:1], "order R-9999 is new"], [" "], result * 2, ["in short, all is well"])
         size = sum(p.tokens for p in parts_of(request, known)[0])
         yield Reply(
