@@ -88,6 +88,7 @@ def _model(name: str, as_of: str, entry: dict[str, Any]) -> Model:
         sampling_params=entry["sampling_params_supported"],
         system_messages=entry["mid_conversation_system_messages"],
         compacts_on_demand=entry["compaction_on_demand"],
+        batch_output_tokens=entry.get("max_output_tokens_batch_beta"),
     )
     earlier = tuple(
         (date.fromisoformat(e["until"]), tuple(p.model_copy(update=_decimals(e["changes"])) for p in prices))

@@ -154,7 +154,7 @@ def _written(before: Entry | None, entry: Entry) -> Entry:
         return entry
     entry = _written(before.twin, entry)
     before = before._replace(twin=None)
-    if _expired(before, entry.used_at):
+    if _expired(before, max(entry.used_at, before.ready_at)):  # nobody can read it any more, or ever could
         return entry
     if before.ttl == entry.ttl and not _expired(before, entry.ready_at):  # the two follow each other without a gap: one
         return entry._replace(ready_at=min(before.ready_at, entry.ready_at))

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from agentloop.emulator import breaking, calls, catalogue, rows
 from agentloop.emulator.answers import (
@@ -89,7 +89,7 @@ class Emulator:
     def _answer(self, method: str, path: str, call: Call) -> Answer:
         if len(call.body) > calls.limit_bytes(path):
             raise too_large()
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
         if (method, parts) == ("GET", ["emulator", "report"]):
             return json_answer(self.report(), call.request_id)
         calls.check_key(call.headers)
@@ -111,8 +111,7 @@ class Emulator:
         fault = self._fault("messages", call)
         if fault is not None and fault.fault in OUTAGES:
             return breaking.outage(fault, call.request_id)
-        version, body = calls.version(call.headers), calls.parsed(call.body)
-        body = breaking.taken_back(body) if self._faults.rules else body
+        version, body = calls.version(call.headers), self._parsed(call)
         streams = body.get("stream") is True
         if fault is not None and not streams:
             breaking.refuse_whole(fault)
@@ -139,10 +138,15 @@ class Emulator:
             made = answer("application/json", delayed(first_byte_s, breaking.whole(fault, message)), call.request_id)
         return made.with_headers(self._limits.headers(model, call.at))
 
+    def _parsed(self, call: Call) -> Json:
+        """The body of a Messages request, without what only a planned fault has put into it."""
+        body = calls.parsed(call.body)
+        return breaking.taken_back(body) if self._faults.rules else body
+
     def _count(self, call: Call) -> Answer:
         if (broken := self._outage("count_tokens", call)) is not None:
             return broken
-        version, body = calls.version(call.headers), calls.parsed(call.body)
+        version, body = calls.version(call.headers), self._parsed(call)
         self._limits.admit(COUNTING, call.at)
         counted = json_answer(self._messages.count(body, version, calls.betas(call.headers)), call.request_id)
         return counted.with_headers(self._limits.headers(COUNTING, call.at))
@@ -174,7 +178,10 @@ class Emulator:
         if (broken := self._outage("models", call)) is not None:
             return broken
         calls.version(call.headers)
-        shown = catalogue.info(rest[0], self._models) if rest else catalogue.page(self._models, call.query)
+        if rest:
+            shown = catalogue.info(rest[0], self._models, self._settings)
+        else:
+            shown = catalogue.page(self._models, call.query, self._settings)
         return json_answer(shown, call.request_id)
 
     def _item(self, item: Item) -> Json:

@@ -172,8 +172,11 @@ class Batches:
             item = Item(
                 params, at, batch.timeline.done(i), f"req_{batch.id}_{i:06d}", batch.version, batch.betas, batch.siblings
             )
+            # Until it is answered, and where the script itself breaks, an item has ended in an error.
+            batch.outcomes[i] = "errored"
+            batch.lines.append(_line(batch.custom_ids[i], _errored(_broken(), item)))
             batch.outcomes[i], result = self._result(item, planned)
-            batch.lines.append(_line(batch.custom_ids[i], result))
+            batch.lines[-1] = _line(batch.custom_ids[i], result)
 
     def _planned(self, batch: _Batch, i: int) -> Outcome | None:
         named = self._settings.outcomes.get(batch.custom_ids[i])
@@ -187,13 +190,13 @@ class Batches:
     def _result(self, item: Item, planned: Outcome | None) -> tuple[Outcome, Json]:
         try:
             if planned == "errored":
-                raise ApiError(500, "api_error", "Internal server error")
+                raise _broken()
             params = batch_items.checked(item.params)
             return "succeeded", {"type": "succeeded", "message": self._answer(item._replace(params=params))}
         except ApiError as e:
-            return "errored", {"type": "errored", "error": e.body(item.request_id)}
+            return "errored", _errored(e, item)
         except RecursionError:
-            return "errored", {"type": "errored", "error": invalid("The item is nested too deeply").body(item.request_id)}
+            return "errored", _errored(invalid("The item is nested too deeply"), item)
 
     def _ended_at(self, batch: _Batch) -> float:
         return batch.timeline.ended_at(batch.never_done > 0)
@@ -229,6 +232,14 @@ class Batches:
             "archived_at": written(timeline.archived_at) if at >= timeline.archived_at else None,
             "results_url": f"{host}/v1/messages/batches/{batch.id}/results" if batch.is_closed else None,
         }
+
+
+def _broken() -> ApiError:
+    return ApiError(500, "api_error", "Internal server error")
+
+
+def _errored(error: ApiError, item: Item) -> Json:
+    return {"type": "errored", "error": error.body(item.request_id)}
 
 
 def _line(custom_id: str, result: Json) -> bytes:

@@ -7,6 +7,7 @@ COMPACT = "compact-2026-09-04"
 COMPACT_BY_THRESHOLD = "compact-2026-01-12"
 CONTEXT_MANAGEMENT = "context-management-2025-06-27"
 FAST_MODE = "fast-mode-2026-02-01"
+LONG_OUTPUT = "output-300k-2026-03-24"
 THREADS = "message-threads-2026-08-12"
 THINKING_BINDING = "thinking-binding-controls-2026-08-01"
 

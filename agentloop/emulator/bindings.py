@@ -61,12 +61,12 @@ def checked(body: Json, items: Sequence[Item], asker: Asker) -> Checked:
     last_role: str | None = None
     latest = max((i.message for i in items if i.role == "assistant"), default=-1)
     for item in items:
-        if item.is_thinking:
-            _take(found, item, item.message == latest, body, asker)
-            continue
         if last_role == item.role:  # the first kept message would be one with the last that was summarised
             found.chains = found.chains[:1]
         last_role = None
+        if item.is_thinking:
+            _take(found, item, item.message == latest, body, asker)
+            continue
         if item.kind == "compaction":
             found.chains, last_role = _restarted(beginning, item)
             found.before = found.sent = ""

@@ -61,7 +61,7 @@ def betas(headers: Mapping[str, str]) -> frozenset[str]:
 def parsed(body: bytes) -> Json:
     """The JSON object of a body. Raises ApiError."""
     try:
-        value = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
         if _LONE_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from agentloop.emulator import paging
 from agentloop.emulator.answers import ApiError
+from agentloop.emulator.capabilities import capabilities
+from agentloop.emulator.settings import EmulatorSettings
 from agentloop.types.base import Json
 from agentloop.types.usage import ModelCard, ModelTraits
 
@@ -40,27 +42,28 @@ def row(name: str, models: Mapping[str, ModelRow]) -> ModelRow:
     return found
 
 
-def info(name: str, models: Mapping[str, ModelRow]) -> Json:
+def info(name: str, models: Mapping[str, ModelRow], settings: EmulatorSettings) -> Json:
     """One model, retired ones too. Raises ApiError 404 for an unknown one."""
     if name not in models:
         raise ApiError(404, "not_found_error", f"model: {name}")
-    return _info(models[name])
+    return _info(models[name], settings)
 
 
-def page(models: Mapping[str, ModelRow], query: Mapping[str, str]) -> Json:
+def page(models: Mapping[str, ModelRow], query: Mapping[str, str], settings: EmulatorSettings) -> Json:
     """One page of the list, the newest model first."""
     rows = {r.card.id: r for r in models.values()}
     ids = sorted(rows, key=lambda i: rows[i].traits.released or _UNKNOWN_DAY, reverse=True)
     shown, frame = paging.page(ids, query, "model")
-    return {"data": [_info(rows[i]) for i in shown], **frame}
+    return {"data": [_info(rows[i], settings) for i in shown], **frame}
 
 
-def _info(model: ModelRow) -> Json:
+def _info(model: ModelRow, settings: EmulatorSettings) -> Json:
     card, traits = model.card, model.traits
     return {
         "type": "model",
         "id": card.id,
         "display_name": traits.display_name,
+        "capabilities": capabilities(card, traits, settings.compacts_on_demand),
         "created_at": _midnight(traits.released or _UNKNOWN_DAY),
         "lifecycle": traits.status if traits.status in ("deprecated", "retired") else "active",
         "line": next((line for line in _LINES if f"-{line}-" in f"{card.id}-"), None),

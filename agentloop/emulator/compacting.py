@@ -58,6 +58,8 @@ def check(
 ) -> None:
     """Raise ApiError where a summary may not be asked for, or stands where it may not. Whoever only counts asks for none."""
     items = history.items(body["messages"])
+    if items and not visible(items):
+        raise invalid("messages: at least one message is required")
     _check_blocks(body, items, asked)
     _check_threshold(body)
     if body.get("compaction") and not counting:
@@ -148,12 +150,12 @@ def _check_blocks(body: Json, items: Sequence[Item], asked: frozenset[str]) -> N
     for _, item in summaries:
         if not item.block["content"]:
             raise invalid(f"{item.path}.compaction.content: String should have at least 1 character")
-    signed = [(n, i) for n, i in summaries if i.block.get("signature")]
-    if betas.COMPACT not in asked or not signed:
+    on_demand = [(n, i) for n, i in summaries if _is_on_demand(i.block, asked)]
+    if betas.COMPACT not in asked or not on_demand:
         return
     if len(summaries) > 1:
         raise _refused("compaction_block_ambiguous", "messages: more than one `compaction` block with content")
-    [(position, item)] = signed
+    [(position, item)] = on_demand
     if position or item.role == "system":
         raise _refused("compaction_block_misplaced", f"{item.path}: the `compaction` block must be first in `messages`")
     if signatures.compaction_of(item.block) is None:
@@ -162,6 +164,13 @@ def _check_blocks(body: Json, items: Sequence[Item], asked: frozenset[str]) -> N
         raise _refused("compaction_content_mismatch", f"{item.path}: `content` differs from what was signed")
     if not signatures.has_its_tools(item.block):
         raise _refused("compaction_tool_changes_mismatch", f"{item.path}: `tool_changes` differ from what was returned")
+
+
+def _is_on_demand(block: Block, asked: frozenset[str]) -> bool:
+    """Whether a summary is to be read as one that was asked for: it is signed, or no other kind can have been meant."""
+    if block.get("signature"):
+        return True
+    return not block.get("encrypted_content") and betas.COMPACT_BY_THRESHOLD not in asked
 
 
 def _check_threshold(body: Json) -> None:

@@ -62,10 +62,9 @@ def edited(body: Json, items: list[Item], card: ModelCard, sized: Sized) -> Edit
     return Edited(items, applied)
 
 
-def keeps_all_thinking(body: Json) -> bool:
-    """Whether the request asks for all of its thinking to stay, whatever the model does by itself."""
-    keep = next((e.get("keep") for e in edits(body) if e["type"] == _CLEAR_THINKING), None)
-    return keep is not None and _kept_turns(keep, None) is None
+def clears_thinking(body: Json) -> bool:
+    """Whether the request says itself which of its thinking stays, whatever the model does otherwise."""
+    return any(edit["type"] == _CLEAR_THINKING for edit in edits(body))
 
 
 def _without_thinking(edit: Json, items: list[Item], card: ModelCard) -> tuple[list[Item], list[Json]]:
@@ -104,9 +103,10 @@ def _without_tool_uses(edit: Json, items: list[Item], card: ModelCard, sized: Si
         return items, []
     keep = (edit.get("keep") or {}).get("value", DEFAULT_KEPT_TOOL_USES)
     excluded = set(edit.get("exclude_tools") or [])
-    old = [call for call in calls if calls[call] not in excluded and call not in list(calls)[max(0, len(calls) - keep) :]]
+    old = [call for call in list(calls)[: max(0, len(calls) - keep)] if calls[call] not in excluded]
     inputs = {call for call in old if _clears_input(edit.get("clear_tool_inputs"), calls[call])}
-    after = [i._replace(block=_cleared(i, set(old), inputs)) for i in items]
+    gone = set(old)
+    after = [i._replace(block=_cleared(i, gone, inputs)) for i in items]
     cleared = _tokens(items, card) - _tokens(after, card)
     least = (edit.get("clear_at_least") or {}).get("value", 1)
     if not old or cleared < least:

@@ -57,13 +57,13 @@ class Fault(Settings):
     """One fault, with what there is to choose about it."""
 
     fault: str
-    retry_after_s: float | None = Field(default=None, ge=0)
+    retry_after_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Sent as `retry-after`."""
-    retry_after_ms: float | None = Field(default=None, ge=0)
+    retry_after_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Sent as `retry-after-ms`."""
     should_retry: bool | None = None
     """Sent as `x-should-retry`."""
-    seconds: float = Field(default=30.0, ge=0)
+    seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     """How long a slow first byte or a stall lasts."""
     error_type: str = "overloaded_error"
     """The type in an error event."""
@@ -142,8 +142,8 @@ class Faults:
             file = _File.model_validate({"faults": data} if isinstance(data, list) else data)
         except ValidationError as e:
             fault = e.errors(include_url=False)[0]
-            where = ".".join(str(p) for p in fault["loc"])
-            raise ConfigError(f"{source}, {where}: {fault['msg'].removeprefix('Value error, ')}") from e
+            where = ", ".join(w for w in (source, ".".join(str(p) for p in fault["loc"])) if w)
+            raise ConfigError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from e
         return cls(file.faults, file.seed)
 
     def at(self, endpoint: str, number: int) -> Fault | None:

@@ -3,9 +3,11 @@
 import asyncio
 import hmac
 import ipaddress
+import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -23,6 +25,7 @@ AT_ONCE_BYTES = 64 * 1024
 NOTHING_YET = "req_emulator_refused"
 
 _FOREIGN_HOST = "the request names another host; without a token the emulator answers to this machine's own names only"
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -39,7 +42,7 @@ class Application:
     """A handler as an ASGI application. With a token, every request must carry it, as its API key or in a header of its own."""
 
     def __init__(self, handler: Handler, token: str | None = None) -> None:
-        self._handler, self._token = handler, token
+        self._handler, self._token = handler, token or None
         self._blocks: bool = getattr(handler, "waits_for_others", False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +56,7 @@ class Application:
         await _send(answer, self._blocks, scope, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = by_name(scope["headers"])
         target = _target(scope)
         if self._token is None and not _is_local(headers.get("host", "")):
             await _body(headers, 0, receive)
@@ -71,22 +74,35 @@ class Application:
 
 def _is_local(host: str) -> bool:
     """Whether a request names this machine: one that a foreign page sends here by way of its own name does not."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    if not host:
+        return True
+    if (named := _HOST.fullmatch(host)) is None:
+        return False
     try:
-        return not name or ipaddress.ip_address(name.strip("[]")).is_loopback
+        return ipaddress.ip_address(named[1].strip("[]")).is_loopback
     except ValueError:
-        return name == "localhost"
+        return named[1].lower() == "localhost"
 
 
 def _carries(headers: dict[str, str], token: str, only_own: bool) -> bool:
     """Whether a request carries the token. The key of one that is passed on to others is not looked at."""
-    bearer = headers.get("authorization", "").removeprefix("Bearer ")
-    given = headers.get(TOKEN_HEADER) or ("" if only_own else headers.get("x-api-key") or bearer)
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    key = headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
+    given = headers.get(TOKEN_HEADER) or ("" if only_own else key)
     return hmac.compare_digest(given.encode(), token.encode())
 
 
+def by_name(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name, in lower case. One that is sent several times, as some clients do with betas, is one list."""
+    found: dict[str, str] = {}
+    for name, value in ((n.decode("latin-1").lower(), v.decode("latin-1")) for n, v in raw):
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
 def _target(scope: Scope) -> str:
-    path: str = scope["path"]
+    """Path and query as they were sent: what is escaped in them stays so."""
+    path: str = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
     return f"{path}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else path
 
 
@@ -116,6 +132,9 @@ async def _send(answer: Answer, blocks: bool, scope: Scope, send: Send) -> None:
     out = _Out(answer, send)
     if blocks:
         async for chunk in iterate_in_threadpool(iter(answer.chunks)):
+            if isinstance(chunk, Reset):
+                await _hang_up(scope)
+                return
             await out.take(chunk, at_once=True)
     else:
         for chunk in _joined(answer.chunks):
@@ -186,10 +205,21 @@ def _joined(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 async def _reset(scope: Scope) -> None:
     """Tear the connection down, as a network does. Raises ConnectionResetError where there is none to be torn."""
-    transport = scope.get("state", {}).get("transport")
-    if transport is None:
-        raise ConnectionResetError("the connection was reset by a planned fault")
+    transport = _transport(scope)
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
     await asyncio.sleep(0)  # until the connection is known to be lost, nothing more may be said of it
+
+
+async def _hang_up(scope: Scope) -> None:
+    """Close the connection behind what has arrived of an answer that broke off elsewhere. Raises ConnectionResetError."""
+    _transport(scope).close()
+    await asyncio.sleep(0)
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
+    if transport is None:
+        raise ConnectionResetError("the connection was reset by a planned fault")
+    return transport

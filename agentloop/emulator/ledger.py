@@ -60,7 +60,8 @@ class Ledger:
         account = cache.account(asked.prompt, entries, asked.at, asked.ready_at, self._assumed)
         self._note(asked, account, entries)
         traced = misses.trace(asked.body, asked.card, asked.parts, asked.request_id, self._assumed)
-        miss = self._misses.look(traced, asked.parts, asked.prompt, account, entries, asked.at)
+        beside = asked.siblings.own if asked.siblings is not None and not asked.siblings.may_read else {}
+        miss = self._misses.look(traced, asked.parts, asked.prompt, account, entries, asked.at, beside)
         if miss is not None and miss.first_difference is not None:
             miss = miss._replace(first_difference=asked.paths.get(miss.first_difference, miss.first_difference))
         reading = Reading(account, self._path(asked, account.hit), self._store.writer(asked.prompt, account.hit), miss)
@@ -82,6 +83,8 @@ class Ledger:
         config = asked.body.get("output_config") or {}
         if config.get("format") or config.get("task_budget"):
             self._unverified.note(26, f"a change of output format or task budget costs the {self._assumed.format_costs} level")
+        if asked.body.get("tools") and not asked.card.tool_system_tokens:
+            self._unverified.note(42, f"nothing is added to a prompt of {asked.card.id} because there are tools")
         if asked.body.get("speed"):
             shared = "share" if self._assumed.speeds_share_tools else "do not share"
             self._unverified.note(37, f"fast and standard requests {shared} the cache of the tools")
@@ -93,3 +96,5 @@ class Ledger:
         hit = entries[asked.prompt.chain[account.hit]]
         if hit.ttl == "1h" and cache.Mark(account.hit, "5m") in asked.prompt.marks:
             self._unverified.note(33, f"a 5m breakpoint on an entry of an hour {self._assumed.remark} its lifetime")
+        if hit.ttl == "5m" and cache.Mark(account.hit, "1h") in asked.prompt.marks:
+            self._unverified.note(33, "a 1h breakpoint on an entry of five minutes keeps its lifetime")

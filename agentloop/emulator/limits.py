@@ -56,11 +56,12 @@ class Limits:
             buckets["requests"].level -= 1
 
     def use(self, name: str, usage: Json, at: float) -> None:
-        """Take the tokens that a request has used; what it read from the cache is not counted."""
+        """Take the tokens that a request has used, a summary's too; what it read from the cache is not counted."""
+        runs = usage.get("iterations") or [usage]
         with self._lock:
             buckets = self._filled(name, at)
-            buckets["input-tokens"].level -= usage["input_tokens"] + usage["cache_creation_input_tokens"]
-            buckets["output-tokens"].level -= usage["output_tokens"]
+            buckets["input-tokens"].level -= sum(r["input_tokens"] + r["cache_creation_input_tokens"] for r in runs)
+            buckets["output-tokens"].level -= sum(r["output_tokens"] for r in runs)
 
     def headers(self, name: str, at: float) -> dict[str, str]:
         """What is left, as the API tells it."""

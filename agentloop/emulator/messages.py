@@ -214,4 +214,5 @@ def _told(request: Request, asked: Circumstance) -> Json:
 
 
 def _digest(request: Request) -> str:
-    return request.prompt.chain[-1].hex()[:16]
+    """What tells its prompt from others; of a prompt whose blocks were all left out there is nothing to tell."""
+    return request.prompt.chain[-1].hex()[:16] if request.prompt.chain else "empty"

@@ -8,16 +8,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, NamedTuple
 
 import httpx2
 
 from agentloop.core.stream import StreamBroken, StreamedReply, read_usage
 from agentloop.emulator import comparison
-from agentloop.emulator.answers import Answer, ApiError, error_answer, json_answer
+from agentloop.emulator.answers import Answer, ApiError, Chunk, Reset, error_answer, json_answer, not_found
 from agentloop.emulator.catalogue import ModelRow
 from agentloop.emulator.comparison import Forecaster, Outcome
-from agentloop.emulator.http import TOKEN_HEADER
+from agentloop.emulator.http import TOKEN_HEADER, by_name
 from agentloop.emulator.script import Recording, ScriptedReply
 from agentloop.emulator.settings import EmulatorSettings
 from agentloop.types.base import Json
@@ -58,6 +59,8 @@ class Mirror:
     ) -> None:
         self._base_url, self._clock, self._recorded = base_url.rstrip("/"), clock, recorded
         self._client = client or httpx2.Client(timeout=TIMEOUT)
+        # What the API sets for one client is not sent for another.
+        self._client.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._forecaster = Forecaster(models, settings)
         self._lock = threading.Lock()
         self._lines: deque[Json] = deque(maxlen=settings.reported_requests)
@@ -70,13 +73,16 @@ class Mirror:
         bare, _, query = path.partition("?")
         if (method.upper(), bare) == ("GET", "/emulator/report"):
             return json_answer(self.report(), "req_mirror_report")
+        if not bare.startswith("/"):
+            # Joined to the base URL, anything else would name another host.
+            return error_answer(not_found(f"{method} {bare}: Not found"), "req_mirror_not_found")
         at = self._clock()
         url = self._base_url + bare + (f"?{query}" if query else "")
         lowered = {name.lower(): value for name, value in headers.items()}
         try:
             request = self._client.build_request(method, url, headers=_forwarded(lowered), content=body)
             response = self._client.send(request, stream=True)
-        except httpx2.HTTPError as e:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as e:
             error = ApiError(502, "api_error", f"the mirrored API could not be reached ({type(e).__name__})")
             return error_answer(error, "req_mirror_unreachable")
         if (method.upper(), bare.rstrip("/")) != ("POST", "/v1/messages"):
@@ -94,12 +100,13 @@ class Mirror:
         with self._lock:
             return Recording(name, tuple(self._replies))
 
-    def _watched(self, response: httpx2.Response, outcome: Outcome) -> Iterator[bytes]:
+    def _watched(self, response: httpx2.Response, outcome: Outcome) -> Iterator[Chunk]:
         """The bytes of an answer as they come; when it has ended, it is held against the forecast."""
         kept = bytearray()
         try:
             for chunk in _passed(response):
-                kept += chunk
+                if isinstance(chunk, bytes):
+                    kept += chunk
                 yield chunk
         finally:
             self._write(response, outcome, _seen(response, bytes(kept)))
@@ -123,12 +130,15 @@ def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _returned(response: httpx2.Response) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if name.lower() not in _HOP_BY_HOP}
+    return {name: value for name, value in by_name(response.headers.raw).items() if name not in _HOP_BY_HOP}
 
 
-def _passed(response: httpx2.Response) -> Iterator[bytes]:
+def _passed(response: httpx2.Response) -> Iterator[Chunk]:
+    """The bytes as they come. Where they break off, the connection to the client does so too."""
     try:
         yield from response.iter_raw()
+    except httpx2.HTTPError:
+        yield Reset()
     finally:
         response.close()
 
@@ -142,15 +152,16 @@ def _seen(response: httpx2.Response, body: bytes) -> _Seen:
         if response.status_code != 200:
             return _Seen(None, None, str(data["error"]["message"]))
         return _Seen(_reply(data), read_usage(data["usage"]))
-    except (ValueError, KeyError, TypeError, StreamBroken) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StreamBroken) as e:
         return _Seen(None, None, f"not an answer of the API: {type(e).__name__}")
 
 
 def _streamed(body: bytes) -> _Seen:
     """The reply in a stream. A stream that breaks off has no reply, but what was counted until then."""
     streamed = StreamedReply()
-    for block in body.decode().split("\n\n"):
-        data = "".join(line[5:].strip() for line in block.splitlines() if line.startswith("data:"))
+    for block in body.decode().replace("\r\n", "\n").split("\n\n"):
+        # Not by `splitlines`: U+2028 and its like may stand in JSON as they are.
+        data = "".join(line[5:].strip() for line in block.split("\n") if line.startswith("data:"))
         if data:
             event = json.loads(data)
             if event.get("type") == "error":
@@ -168,5 +179,15 @@ def _streamed(body: bytes) -> _Seen:
 def _reply(message: Json) -> ScriptedReply:
     usage = message["usage"]
     return ScriptedReply(
-        tuple(message["content"]), message["stop_reason"], "", usage.get("output_tokens"), message.get("stop_details")
+        tuple(map(_block, message["content"])),
+        message["stop_reason"],
+        "",
+        usage.get("output_tokens"),
+        message.get("stop_details"),
     )
+
+
+def _block(value: Any) -> Json:
+    if not isinstance(value, dict):
+        raise TypeError("a content block is an object")
+    return value

@@ -31,6 +31,8 @@ REMEMBERED = 64
 REMEMBERED_BYTES = 16_000_000
 """What is kept of them in all."""
 
+NOBODY: Mapping[bytes, Entry] = {}
+
 _WIDTH = 16
 """Bytes of a part's digest."""
 
@@ -94,10 +96,18 @@ class Misses:
         self._bytes = 0
 
     def look(
-        self, now: Trace, parts: Sequence[Part], asked: Prompt, account: Account, entries: Mapping[bytes, Entry], at: float
+        self,
+        now: Trace,
+        parts: Sequence[Part],
+        asked: Prompt,
+        account: Account,
+        entries: Mapping[bytes, Entry],
+        at: float,
+        beside: Mapping[bytes, Entry] = NOBODY,
     ) -> Miss | None:
-        """What this request missed, by the cache as it was before it; and the request is remembered."""
-        found = self._miss(now, parts, asked, account, entries, at)
+        """What this request missed, by the cache as it was before it; and the request is remembered. `beside`: what it
+        could not see, because those who wrote it ran beside it."""
+        found = self._miss(now, parts, asked, account, entries, at, beside)
         self._remember(now, asked, account)
         return found
 
@@ -118,13 +128,20 @@ class Misses:
         self._bytes -= len(gone.keys) + len(gone.bare)
 
     def _miss(
-        self, now: Trace, parts: Sequence[Part], asked: Prompt, account: Account, entries: Mapping[bytes, Entry], at: float
+        self,
+        now: Trace,
+        parts: Sequence[Part],
+        asked: Prompt,
+        account: Account,
+        entries: Mapping[bytes, Entry],
+        at: float,
+        beside: Mapping[bytes, Entry],
     ) -> Miss | None:
         before = self._most_alike(now)
         if before is None:
             return Miss("nothing_before")
         lost = before.cached_tokens - account.read
-        if before.cached and lost <= 0:
+        if lost <= 0 and (before.cached or _reads_all_it_marks(asked, account)):
             return None
         miss = Miss("nothing_written", max(0, lost), before.request_id)
         if not asked.marks:
@@ -133,7 +150,12 @@ class Misses:
             return miss._replace(reason="below_minimum", detail=f"{asked.minimum} tokens are the least that is cached")
         if not before.cached:
             return miss
-        return _changed(miss, before, now, parts) or _gone(miss, entries.get(asked.chain[before.cached - 1]), at)
+        if (changed := _changed(miss, before, now, parts)) is not None:
+            return changed
+        key = asked.chain[before.cached - 1]
+        if (hidden := beside.get(key)) is not None and not expired(hidden, at):
+            return miss._replace(reason="not_ready", detail="it ran beside the item of its batch that wrote it")
+        return _gone(miss, entries.get(key), at)
 
     def _most_alike(self, now: Trace) -> Trace | None:
         """The newest request that this one goes on from; else the one with most in common, the newer of two. One of
@@ -155,6 +177,10 @@ class Misses:
         """The newest request that has any block in common with this one, wherever it stands."""
         blocks = _digests(now.bare)
         return next((t for t in reversed(self._traces) if not blocks.isdisjoint(_digests(t.bare))), None)
+
+
+def _reads_all_it_marks(asked: Prompt, account: Account) -> bool:
+    return account.hit is not None and account.hit == asked.marks[-1].part
 
 
 def _digests(row: bytes) -> set[bytes]:

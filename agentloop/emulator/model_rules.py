@@ -17,16 +17,34 @@ def check_sampling(body: Json, traits: ModelTraits, unverified: Unverified) -> N
         if body.get(name) is not None and not traits.sampling_params:
             unverified.note(9, "which models refuse sampling parameters whatever the version")
             raise invalid(f"`{name}` is deprecated for this model.")
+    # https://github.com/anthropics/anthropic-sdk-python/issues/893
+    if body.get("temperature") is not None and not 0 <= body["temperature"] <= 1:
+        raise invalid("temperature: range: 0..1")
 
 
-def check_max_tokens(body: Json, card: ModelCard) -> None:
+def check_stop_sequences(body: Json) -> None:
+    """Raise ApiError for a stop sequence that is empty, or blank. https://github.com/BerriAI/litellm/issues/3286"""
+    for sequence in body.get("stop_sequences") or ():
+        if not sequence:
+            raise invalid("stop_sequences: each stop sequence must be non-empty")
+        if not sequence.strip():
+            raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
+
+
+def most_output(card: ModelCard, traits: ModelTraits, asked: frozenset[str], in_batch: bool) -> int:
+    """How many tokens a model may answer: more in a batch, with its beta header."""
+    longer = traits.batch_output_tokens if in_batch and betas.LONG_OUTPUT in asked else None
+    return longer or card.max_output_tokens
+
+
+def check_max_tokens(body: Json, card: ModelCard, most: int) -> None:
     """Raise ApiError where `max_tokens` is out of bounds, or 0 together with something that needs an answer."""
     asked = body["max_tokens"]
     if asked < 0:
         raise invalid("max_tokens: Input should be greater than or equal to 0")
-    if asked > card.max_output_tokens:
+    if asked > most:
         limit = f"which is the maximum allowed number of output tokens for {card.id}"
-        raise invalid(f"max_tokens: {asked} > {card.max_output_tokens}, {limit}")
+        raise invalid(f"max_tokens: {asked} > {most}, {limit}")
     if asked == 0 and (clash := _clash_with_prewarming(body)):
         raise invalid(f"max_tokens: 0 is not supported together with {clash}")
 

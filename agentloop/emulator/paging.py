@@ -1,5 +1,6 @@
 """One page of a list, as the API cuts it."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from agentloop.emulator.answers import invalid
@@ -7,6 +8,8 @@ from agentloop.types.base import Json
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1_000
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def page(ids: Sequence[str], query: Mapping[str, str], kind: str) -> tuple[Sequence[str], Json]:
@@ -32,6 +35,6 @@ def _position(ids: Sequence[str], query: Mapping[str, str], name: str, otherwise
 
 def _limit(query: Mapping[str, str]) -> int:
     value = query.get("limit", str(DEFAULT_LIMIT))
-    if not value.isdecimal() or not 1 <= int(value) <= MAX_LIMIT:
+    if not _NUMBER.fullmatch(value) or not 1 <= int(value) <= MAX_LIMIT:
         raise invalid(f"limit: Input should be between 1 and {MAX_LIMIT}")
     return int(value)

@@ -167,8 +167,8 @@ class Playbook:
         at = script.step(self.name, request)
         here = script.message_id(self.name, at)
         if (rule := next((r for r in self.rules if r.matches(request)), None)) is not None:
-            # A rule may speak several times at one step: what it answers to keeps its call ids apart.
-            digest = hashlib.blake2b(compact(_newest(request)), digest_size=4).hexdigest()
+            # A rule may speak several times at one step, to the same words too: the whole history keeps its call ids apart.
+            digest = hashlib.blake2b(compact(request["messages"]), digest_size=4).hexdigest()
             return _played(rule, request, f"{self.name}_{at}_{digest}")._replace(message_id=f"{here}_rule")
         if at >= len(self.steps):
             return self._after_the_steps(request, at)._replace(message_id=here)

@@ -75,6 +75,7 @@ class Reader:
             sender.version,
             sender.betas,
             counting=counting,
+            in_batch=sender.in_batch,
             settings=self._settings,
             unverified=self._unverified,
         )
@@ -92,18 +93,19 @@ class Reader:
 
     def _edited(self, request: Request, checked: Checked) -> Request:
         body, card = request.body, request.card
-        if editing.keeps_all_thinking(body):
-            card = card.model_copy(update={"keeps_earlier_thinking": True})
+        left = card.model_copy(update={"keeps_earlier_thinking": True}) if editing.clears_thinking(body) else card
 
         def prompt_of(kept: Sequence[Item]) -> tuple[Shown, Prompt, list[Part]]:
             shown = history.shown(body, kept)
-            return shown, *cache.prompt_of(shown.body, card, self._settings.cache)
+            return shown, *cache.prompt_of(shown.body, left, self._settings.cache)
 
         read = [i._replace(block=_as_read(i)) for i in checked.kept]
         edited = editing.edited(body, read, card, lambda kept: prompt_of(kept)[1].tokens)
         shown, prompt, parts = prompt_of(edited.items)
         sent_tokens = prompt_of(read)[1].tokens if edited.applied else prompt.tokens
-        return request._replace(shown=shown, prompt=prompt, parts=parts, applied_edits=edited.applied, sent_tokens=sent_tokens)
+        return request._replace(
+            card=left, shown=shown, prompt=prompt, parts=parts, applied_edits=edited.applied, sent_tokens=sent_tokens
+        )
 
 
 def _is_read_otherwise(item: Item) -> bool:

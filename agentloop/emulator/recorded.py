@@ -27,6 +27,9 @@ def load(path: Path | str) -> Recording:
 def _reply(line: bytes, where: str) -> ScriptedReply:
     try:
         fields = json.loads(line)
-        return ScriptedReply(**fields | {"content": tuple(fields["content"])})
+        reply = ScriptedReply(**fields | {"content": tuple(fields["content"])})
+        if not all(isinstance(b, dict) and isinstance(b.get("type"), str) for b in reply.content):
+            raise TypeError("content is a list of blocks")
+        return reply
     except (ValueError, TypeError, KeyError) as e:
         raise ConfigError(f"{where} holds no reply ({type(e).__name__}); a mirror's --record writes such files") from e

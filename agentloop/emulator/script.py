@@ -111,7 +111,7 @@ def message_id(name: str, at: int) -> str:
 def step(name: str, request: Json) -> int:
     """The step at which a request stands, counted from 0."""
     previous = (request.get("diagnostics") or {}).get("previous_message_id")
-    found = re.fullmatch(rf"msg_{re.escape(name)}_(\d{{4,}})((?:{'|'.join(_STILL_TO_COME)})*)", str(previous))
+    found = re.fullmatch(rf"msg_{re.escape(name)}_([0-9]{{4,18}})((?:{'|'.join(_STILL_TO_COME)})*)", str(previous))
     if found:
         return int(found[1]) + (0 if found[2] else 1)
     return _answers(request["messages"])

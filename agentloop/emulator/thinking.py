@@ -23,6 +23,11 @@ def is_on(body: Json, traits: ModelTraits) -> bool:
     return kind != "disabled" if kind else str(traits.thinking_default).startswith("adaptive")
 
 
+def comes_first(body: Json) -> bool:
+    """Whether a model that thinks does so before it answers: between its calls alone, where that is asked for."""
+    return (body.get("thinking") or {}).get("type") != "between_tools"
+
+
 def shows_text(body: Json, traits: ModelTraits, otherwise: str | None, is_first: bool) -> bool:
     """Whether the client is shown what the model thinks: older models show it unless told otherwise, newer ones do not.
 

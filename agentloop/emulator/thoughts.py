@@ -22,6 +22,7 @@ def as_thought(reply: ScriptedReply, body: Json, traits: ModelTraits, adds: bool
     """The reply with thinking where the model thinks, and without where it does not."""
     has_some = any(b.get("type") in THINKING for b in reply.content)
     if thinking.is_on(body, traits):
+        adds = adds and thinking.comes_first(body)
         return reply._replace(content=(ADDED, *reply.content)) if adds and reply.content and not has_some else reply
     return reply._replace(content=tuple(b for b in reply.content if b.get("type") not in THINKING)) if has_some else reply
 

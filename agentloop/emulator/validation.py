@@ -40,6 +40,7 @@ def check(
     betas: frozenset[str] = schema.NO_BETAS,
     *,
     counting: bool = False,
+    in_batch: bool = False,
     settings: EmulatorSettings = DEFAULTS,
     unverified: Unverified | None = None,
 ) -> ModelRow:
@@ -55,7 +56,10 @@ def check(
         message.setdefault("content", [])
     model = catalogue.row(body["model"], models)
     threads.check(body)
-    _check_model(body, model, betas, counting, settings, unverified)
+    if not counting:
+        most = model_rules.most_output(model.card, model.traits, betas, in_batch)
+        model_rules.check_max_tokens(body, model.card, most)
+    _check_model(body, model, betas, settings, unverified)
     breakpoints.check(body, unverified)
     conversation.check_prompt(body.get("system"))
     editing.check(body, thinking.is_on(body, model.traits))
@@ -74,13 +78,11 @@ def _check_model(
     body: Json,
     model: ModelRow,
     betas: frozenset[str],
-    counting: bool,
     settings: EmulatorSettings,
     unverified: Unverified,
 ) -> None:
     model_rules.check_sampling(body, model.traits, unverified)
-    if not counting:
-        model_rules.check_max_tokens(body, model.card)
+    model_rules.check_stop_sequences(body)
     model_rules.check_speed(body, model.card, betas, unverified)
     model_rules.check_place(body, model.card, unverified)
     thinking.check(body, model.traits)

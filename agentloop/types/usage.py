@@ -71,6 +71,8 @@ class ModelTraits(Frozen):
     """Takes `role: "system"` inside messages."""
     compacts_on_demand: bool | None = None
     """Whether it takes a `compaction` request; None: not known."""
+    batch_output_tokens: int | None = None
+    """What an item of a batch may answer with the beta header for long output; None: no more than elsewhere."""
 
 
 class Tokens(Frozen):

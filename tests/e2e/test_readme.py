@@ -69,6 +69,32 @@ def test_the_python_of_the_readme_runs_against_the_emulator(followed: Path) -> N
     assert done.stdout.startswith("There are 14. 0.0"), done.stderr
 
 
+def test_the_emulator_of_the_readme_answers_its_client(followed: Path) -> None:
+    serving, client = next(text for lang, _, text in BLOCKS if lang == "console").splitlines()
+    environment, command = client.split(" agentloop ", 1)
+    python = [sys.executable, "-m", "agentloop"]
+
+    with subprocess.Popen(
+        [*python, *shlex.split(serving)[1:], "--port", "0"], cwd=followed, env=PLAIN, stderr=subprocess.PIPE, text=True
+    ) as emulator:
+        assert emulator.stderr is not None
+        url = next(line.split()[-1] for line in emulator.stderr if line.startswith("listening on"))
+        settings = dict(pair.split("=", 1) for pair in environment.replace("http://127.0.0.1:8377", url).split())
+        ran = agentloop(followed, *shlex.split(command), "-p", "How many DRN-02 are there?", **settings)
+        report = agentloop(followed, "emulator", "--report", "--port", url.rsplit(":", 1)[1])
+        emulator.terminate()
+
+    assert "There are 14." in ran.out, ran.err
+    assert report.out.startswith("2 requests"), report.err
+
+
+def test_the_fixture_of_the_readme_passes(followed: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bill.py"]
+    ran = subprocess.run(command, cwd=followed, env=PLAIN, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "1 passed" in ran.stdout, ran.stdout
+
+
 def test_the_bill_in_the_readme_is_the_bill_of_make_run(tmp_path: Path) -> None:
     for name in ("prompts", "tools", "agentloop.toml"):
         source = ROOT / name

@@ -49,7 +49,8 @@ def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
         ([{"request": 1, "fault": 529, "retry": 2}], "Extra inputs"),
         ([{"endpoint": "models", "request": 1, "fault": "stall"}], "'stall' is a fault of a message"),
         ({"fault": []}, "faults"),
-        ("none", "faults"),
+        ([{"request": 1, "fault": "stall", "seconds": float("inf")}], "finite number"),
+        ("none", "^faults: Input"),
     ],
 )
 def test_a_plan_that_cannot_be_meant_is_refused(data: object, said: str) -> None:

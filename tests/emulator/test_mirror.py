@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from io import BytesIO
@@ -229,9 +231,10 @@ def test_the_replies_can_be_played_again(tmp_path: Path) -> None:
         assert [m.usage.output_tokens for m in played] == [m.usage.output_tokens for m in said]
 
 
-def test_a_file_that_holds_no_replies_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["nothing", '{"content": "words"}', '{"content": [1]}', "[]"])
+def test_a_file_that_holds_no_replies_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "replies.jsonl"
-    path.write_text('{"content": []}\nnothing\n', "utf-8")
+    path.write_text(f'{{"content": []}}\n{line}\n', "utf-8")
 
     with pytest.raises(ConfigError, match="line 2 holds no reply"):
         recorded.load(path)
@@ -281,3 +284,139 @@ def test_over_http_a_mirror_with_a_token_asks_for_it_in_a_header_of_its_own() ->
         report = httpx2.get(f"{url}/emulator/report", headers=own).json()
 
     assert [line["differences"] for line in report["requests"]] == [{}]
+
+
+def mirrored(content_type: str, body: bytes) -> tuple[bytes, Json]:
+    """What passes of an answer, and the line of the report."""
+    answering = httpx2.MockTransport(
+        lambda request: httpx2.Response(200, headers={"content-type": content_type}, stream=httpx2.ByteStream(body))
+    )
+    mirror = Mirror(BASE_URL, MODELS, client=httpx2.Client(transport=answering))
+    asked = json.dumps(ASKED | {"messages": [{"role": "user", "content": "Hello."}]}).encode()
+    answer = mirror.handle("POST", "/v1/messages", {"x-api-key": "k", "anthropic-version": "2026-10-21"}, asked)
+    passed = b"".join(chunk for chunk in answer.chunks if isinstance(chunk, bytes))
+    return passed, mirror.report()["requests"][0]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/event-stream", b"data: [1]\n\n"),
+        ("text/event-stream", b'data: "x"\n\n'),
+        ("text/event-stream", b"data: " + b"[" * 100_000 + b"\n\n"),
+        ("text/event-stream", b'data: {"type": "error", "error": "x"}\n\n'),
+        ("application/json", b"[1]"),
+        ("application/json", b"[" * 100_000),
+        ("application/json", b'{"content": "x", "stop_reason": "end_turn", "usage": {}}'),
+        ("application/json", b'{"content": [null], "stop_reason": "end_turn", "usage": {}}'),
+        ("application/json", b'{"content": [], "stop_reason": "end_turn", "usage": null}'),
+    ],
+)
+def test_what_is_no_answer_of_the_api_passes_all_the_same(content_type: str, body: bytes) -> None:
+    passed, line = mirrored(content_type, body)
+
+    assert passed == body
+    assert line["error"].startswith("not an answer of the API")
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_stream_is_read_whatever_stands_in_its_text(newline: bytes) -> None:
+    """U+2028 and its like end a line in some places, but not in a stream of events."""
+    said = "a\u2028b\u0085c"
+    usage = {"input_tokens": 7, "output_tokens": 1, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
+    opened = {"id": "msg", "model": MODEL, "role": "assistant", "content": [], "usage": usage}
+    events: list[Json] = [
+        {"type": "message_start", "message": opened},
+        {"type": "content_block_start", "index": 0, "content_block": text("")},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": said}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    stream = "".join(f"event: {e['type']}\ndata: {json.dumps(e, ensure_ascii=False)}\n\n" for e in events).encode()
+
+    _, line = mirrored("text/event-stream", stream.replace(b"\n", newline))
+
+    assert (line["error"], line["actual"]["input_tokens"]) == (None, 7)
+
+
+@pytest.mark.parametrize("fault", ["reset", "reset_mid_stream"])
+def test_a_connection_that_breaks_behind_the_mirror_breaks_before_it(fault: str) -> None:
+    """It is no error of the mirror's own making, in a process and over HTTP."""
+    playbook = Playbook.from_data({"name": "hello", "steps": [{"say": "Hello. " * 200}]})
+    faults = Faults.of({"requests": [1, 2], "fault": fault})
+    hello: Any = ASKED | {"messages": [{"role": "user", "content": "Hello."}], "stream": True}
+    broken = (httpx2.TransportError, anthropic.APIConnectionError, anthropic.InternalServerError)
+    with running(Emulator(playbook, MODELS, faults=faults)) as upstream:
+        mirror = Mirror(upstream, MODELS)
+        with running(mirror) as url:
+            for sdk in (
+                Anthropic(api_key=SECRET, base_url=url, max_retries=0),
+                Anthropic(api_key=SECRET, base_url=BASE_URL, http_client=client(mirror), max_retries=0),
+            ):
+                with sdk, pytest.raises(broken) as raised:
+                    list(sdk.messages.create(**hello))
+                if isinstance(raised.value, anthropic.InternalServerError):
+                    assert (fault, raised.value.status_code) == ("reset", 502)
+
+
+@pytest.mark.parametrize("arrived", [b"", b"5\r\nevent\r\n"])
+def test_an_answer_that_breaks_off_is_no_answer_of_the_mirrors_own(arrived: bytes) -> None:
+    """Its headers came, and then nothing, or not all: the client sees a broken connection, never an error 500."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        connection.recv(65_536)
+        connection.sendall(head + arrived)
+        connection.close()
+
+    with listener, running(Mirror(f"http://127.0.0.1:{listener.getsockname()[1]}", MODELS)) as url:
+        upstream = threading.Thread(target=answer)
+        upstream.start()
+        with pytest.raises(httpx2.RemoteProtocolError):
+            httpx2.post(f"{url}/v1/messages", headers={"x-api-key": "k"}, json=ASKED)
+        upstream.join()
+
+
+def test_what_one_client_is_given_to_keep_is_not_sent_for_another() -> None:
+    seen: list[str | None] = []
+
+    def answering(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers.get("cookie"))
+        return httpx2.Response(200, headers={"set-cookie": "session=1; Path=/"}, stream=httpx2.ByteStream(b"{}"))
+
+    mirror = Mirror(BASE_URL, MODELS, client=httpx2.Client(transport=httpx2.MockTransport(answering)))
+    for own in ({}, {}, {"cookie": "own=1"}):
+        list(mirror.handle("GET", "/v1/models", own, b"").chunks)
+
+    assert seen == [None, None, "own=1"]
+
+
+def watching(seen: list[bytes]) -> Mirror:
+    """A mirror that writes down where it would have asked."""
+
+    def answering(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.url.host.encode() + request.url.raw_path)
+        return httpx2.Response(200, stream=httpx2.ByteStream(b"{}"))
+
+    return Mirror(BASE_URL, MODELS, client=httpx2.Client(transport=httpx2.MockTransport(answering)))
+
+
+@pytest.mark.parametrize("target", ["@evil.example/v1/messages", "http://evil.example/v1/messages", ".evil.example/", "*"])
+def test_a_target_that_is_no_path_goes_nowhere(target: str) -> None:
+    seen: list[bytes] = []
+
+    answer = watching(seen).handle("POST", target, {"x-api-key": SECRET}, b"{}")
+
+    assert (answer.status, seen) == (404, [])
+
+
+def test_a_path_passes_as_it_was_escaped() -> None:
+    seen: list[bytes] = []
+
+    with running(watching(seen)) as url:
+        httpx2.get(f"{url}/v1/files/a%2Fb%3Fc?d=%20")
+
+    assert seen == [b"emulator/v1/files/a%2Fb%3Fc?d=%20"]

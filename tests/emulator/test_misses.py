@@ -11,6 +11,7 @@ from agentloop.core import cache
 from agentloop.core.cache import DOCUMENTED, Entry
 from agentloop.emulator import EmulatorSettings, Function, misses
 from agentloop.emulator.misses import REMEMBERED, Misses
+from agentloop.emulator.settings import BatchSettings
 from agentloop.testing import card
 from agentloop.types.base import Json
 from agentloop.types.blocks import text
@@ -111,6 +112,30 @@ def test_an_entry_that_is_still_being_written_is_not_ready(bench: Bench) -> None
     ask(bench, [user(marked(LONG))])
 
     assert (last_miss(bench)["reason"], last_miss(bench)["detail"]) == ("not_ready", "its response begins in 6 s")
+
+
+def test_items_that_run_beside_each_other_are_not_ready_for_each_other(bench: Bench) -> None:
+    alone = EmulatorSettings(batches=BatchSettings(sibling_hits=0.0))
+    bench.play(Function("test", lambda request, step: [text("Done.")]), alone)
+    params = {"model": "claude-opus-5-5", "max_tokens": 100, "messages": [user(marked(LONG))]}
+    items: Any = [{"custom_id": f"item-{n}", "params": params} for n in range(2)]
+
+    batch = bench.sdk().messages.batches.create(requests=items)
+    bench.now += 3_600
+    bench.sdk().messages.batches.retrieve(batch.id)
+
+    first, second = (line["miss"] for line in bench.lines())
+    assert first["reason"] == "nothing_before"
+    assert (second["reason"], second["first_difference"], second["tokens"] > 0) == ("not_ready", None, True)
+
+
+def test_a_request_that_reads_up_to_its_last_breakpoint_missed_nothing(bench: Bench) -> None:
+    """Whatever the one before it, which had no breakpoint, left undone."""
+    ask(bench, [user(marked(LONG))])
+    ask(bench, [user(text(LONG))])
+    ask(bench, [user(marked(LONG))])
+
+    assert [line["miss"] and line["miss"]["reason"] for line in bench.lines()] == ["nothing_before", "no_breakpoint", None]
 
 
 def test_an_entry_more_than_20_positions_away_is_out_of_reach(bench: Bench) -> None:

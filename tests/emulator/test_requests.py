@@ -9,7 +9,7 @@ import anthropic
 import pytest
 from anthropic.types import TextBlock
 
-from agentloop.emulator import Answer, Function
+from agentloop.emulator import Answer, EmulatorSettings, Function
 from agentloop.types.blocks import text
 
 if TYPE_CHECKING:
@@ -182,3 +182,64 @@ def strings_of(root: object) -> set[str]:
             found.add(value)
         waiting += gc.get_referents(value)
     return found
+
+
+ESCAPED = json.dumps(HELLO | {"messages": [{"role": "user", "content": "\ud800"}]})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ESCAPED.encode(),
+        ESCAPED.encode("utf-16-le"),
+        ESCAPED.encode().replace(rb"\ud800", b"\xed\xa0\x80"),
+        ESCAPED.encode().replace(rb"\ud800", b"\xff"),
+    ],
+)
+def test_text_that_is_no_unicode_is_refused(bench: Bench, body: bytes) -> None:
+    """A lone surrogate as an escape, in another encoding, and as bytes; a byte that is none of UTF-8."""
+    answer = bench.emulator.handle("POST", "/v1/messages", HEADERS, body)
+
+    assert answer.status == 400
+
+
+def test_a_number_of_thousands_of_digits_is_an_answer_and_no_failure(bench: Bench) -> None:
+    digits = "9" * 5_000
+
+    pages = [
+        bench.emulator.handle("GET", f"/v1/{p}?limit={digits}", HEADERS, b"").status for p in ("models", "messages/batches")
+    ]
+    reply = bench.ask(diagnostics={"previous_message_id": f"msg_test_{digits}"})
+
+    assert (pages, reply.id) == ([400, 400], "msg_test_0000")
+
+
+def test_the_capabilities_of_a_model_are_those_by_which_it_answers(bench: Bench) -> None:
+    """What a client asks the Models API before it sends: each kind of thinking, compaction, effort."""
+    beta = bench.sdk().beta.models
+
+    sonnet, haiku = beta.retrieve("claude-sonnet-5-5").capabilities, beta.retrieve("claude-haiku-4-5").capabilities
+    retired = beta.retrieve("claude-opus-4-1").capabilities
+
+    assert sonnet is not None
+    assert haiku is not None
+    assert retired is None
+    assert sonnet.compaction is not None
+    assert haiku.compaction is not None
+    assert (sonnet.compaction.summarize.supported, haiku.compaction.supported) == (True, False)
+    types = sonnet.thinking.types
+    assert [types.adaptive.supported, types.between_tools.supported, types.disabled.supported] == [True, True, False]
+    assert (haiku.thinking.types.enabled.supported, haiku.thinking.types.adaptive.supported) == (True, False)
+    assert sonnet.effort.xhigh is not None
+    assert (sonnet.effort.xhigh.supported, haiku.effort.supported) == (True, False)
+
+
+@pytest.mark.parametrize("assumed", [True, False])
+def test_whether_a_model_compacts_that_nobody_knows_of_is_the_setting(bench: Bench, assumed: bool) -> None:
+    bench.play(Function("test", lambda request, step: []), EmulatorSettings(compacts_on_demand=assumed))
+
+    found = bench.sdk().beta.models.retrieve("claude-fable-5-2").capabilities
+
+    assert found is not None
+    assert found.compaction is not None
+    assert found.compaction.supported is assumed

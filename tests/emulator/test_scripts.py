@@ -237,3 +237,23 @@ def test_a_fault_in_a_playbook_is_named_with_file_and_step(tmp_path: Path, yaml:
 def test_a_playbook_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         Playbook.load(tmp_path / "none.yaml")
+
+
+def test_a_rule_that_calls_a_tool_for_the_same_words_again_has_another_id_for_it(bench: Bench) -> None:
+    rules = [{"when": "^run$", "call": [{"t": {}}]}, {"when": "^ok$", "say": "Ran."}]
+    bench.play(Playbook.from_data({"name": "book", "rules": rules, "default": {"say": "What?"}}))
+    tools = [{"name": "t", "input_schema": {"type": "object"}}]
+    talk: list[Json] = []
+    ids: list[str] = []
+    previous = None
+
+    for _ in range(2):
+        for said in ("run", "ok"):
+            content = [text(said)] if said == "run" else [tool_result(ids[-1], said)]
+            talk.append({"role": "user", "content": content})
+            reply = bench.ask(talk, tools=tools, diagnostics={"previous_message_id": previous})
+            previous = reply.id
+            ids += [b.id for b in reply.content if b.type == "tool_use"]
+            talk.append({"role": "assistant", "content": [b.to_dict() for b in reply.content]})
+
+    assert len(set(ids)) == 2

@@ -89,3 +89,41 @@ def test_with_a_token_every_request_must_carry_it(bench: Bench) -> None:
     asyncio.run(ask({"authorization": "Bearer secret"}))
 
     assert statuses == [401, 401, 200]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:80@evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", "127.0.0.1:x"]
+)
+def test_a_host_that_is_not_this_machines_is_refused_and_so_is_one_that_is_none(bench: Bench, host: str) -> None:
+    with running(bench.emulator) as url:
+        refused = httpx2.get(f"{url}/emulator/report", headers={"host": host})
+        taken = [httpx2.get(f"{url}/emulator/report", headers={"host": h}) for h in ("LocalHost:80", "[::1]:80", "127.0.0.2")]
+
+    assert (refused.status_code, [t.status_code for t in taken]) == (403, [200, 200, 200])
+
+
+def test_an_empty_token_is_none_and_opens_nothing_to_other_hosts(bench: Bench) -> None:
+    with running(bench.emulator, token="") as url:
+        answer = httpx2.get(f"{url}/emulator/report", headers={"host": "evil.example"})
+
+    assert answer.status_code == 403
+
+
+def test_a_header_that_is_sent_twice_is_one_list(bench: Bench) -> None:
+    """As some clients send their betas."""
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello."}]}
+    betas = [("anthropic-beta", "context-management-2025-06-27"), ("anthropic-beta", "another-2026-01-01")]
+    headers = [("x-api-key", "k"), ("anthropic-version", "2026-10-21"), *betas]
+    with running(bench.emulator) as url:
+        answer = httpx2.post(f"{url}/v1/messages", headers=headers, json=body | {"context_management": {"edits": []}})
+
+    assert answer.status_code == 200
+
+
+def test_a_path_with_an_escaped_letter_is_the_same_path_with_and_without_a_port(bench: Bench) -> None:
+    headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
+    with running(bench.emulator) as url:
+        over_http = httpx2.get(f"{url}/v1/models/claude%2Dsonnet-5-5", headers=headers).status_code
+    in_process = bench.emulator.handle("GET", "/v1/models/claude%2Dsonnet-5-5", headers, b"").status
+
+    assert (over_http, in_process) == (200, 200)

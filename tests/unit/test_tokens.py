@@ -4,6 +4,7 @@ from agentloop.core import tokens
 from agentloop.types.blocks import text, tool_result, tool_use
 
 OLD = "claude-3-to-4.6"
+FAMILY = "claude-4.7-plus"
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,12 @@ def test_thinking_that_is_not_shown_is_guessed_from_its_signature() -> None:
     hidden = {"type": "thinking", "thinking": "", "signature": "abcd" * 10}  # every fourth character: ten letters
 
     assert tokens.block_tokens(hidden, "claude-4.7-plus") == 4
+
+
+def test_a_document_in_words_counts_by_its_words() -> None:
+    text = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a" * 100_000}}
+    parts = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "a" * 100_000}]}}
+    pages = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "a" * 100_000}}
+
+    assert tokens.block_tokens(text, FAMILY) == tokens.block_tokens(parts, FAMILY) == 31_000
+    assert tokens.block_tokens(pages, FAMILY) == 1_600

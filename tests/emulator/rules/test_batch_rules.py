@@ -301,3 +301,44 @@ def test_rule_56_the_batches_are_listed_newest_first_over_all_pages(bench: Bench
     assert listed == made[::-1]
     assert [b.id for b in back.data] == [made[2], made[1]]
     assert back.has_more
+
+
+@pytest.mark.parametrize(
+    ("model", "header", "result"),
+    [
+        (MODEL, "output-300k-2026-03-24", "succeeded"),
+        (MODEL, "another-2026-01-01", "errored"),
+        ("claude-haiku-4-5", "output-300k-2026-03-24", "errored"),
+    ],
+)
+def test_rule_57_an_item_may_answer_longer_with_the_header_for_it(bench: Bench, model: str, header: str, result: str) -> None:
+    """300,000 tokens, on models that have it, and only in a batch."""
+    messages = bench.sdk().beta.messages
+    batch = messages.batches.create(requests=[item("long", model=model, max_tokens=300_000)], betas=[header])
+    bench.now += 10
+
+    assert [line.result.type for line in messages.batches.results(batch.id)] == [result]
+    with pytest.raises(anthropic.BadRequestError, match="maximum allowed number of output tokens"):
+        messages.create(**item("long", model=model, max_tokens=300_000)["params"], betas=[header], timeout=60)
+
+
+def test_rule_56_an_item_at_which_the_script_breaks_has_its_line_too(bench: Bench) -> None:
+    """Whoever asks first gets to see the script's error; the batch ends all the same, with one line for each item."""
+
+    def breaks(request: Json, step: int) -> list[Any]:
+        if "Break" in request["messages"][0]["content"]:
+            raise ZeroDivisionError
+        return [text("Done.")]
+
+    bench.play(Function("test", breaks))
+    asked = [item("a"), item("b", messages=[{"role": "user", "content": "Break."}]), item("c")]
+    batch = bench.sdk().messages.batches.create(requests=asked)
+    bench.now += 10
+
+    with pytest.raises(anthropic.APIConnectionError):
+        bench.sdk().messages.batches.retrieve(batch.id)
+    ended = bench.sdk().messages.batches.retrieve(batch.id)
+    lines = {line.custom_id: line.result.type for line in bench.sdk().messages.batches.results(batch.id)}
+
+    assert lines == {"a": "succeeded", "b": "errored", "c": "succeeded"}
+    assert (ended.request_counts.succeeded, ended.request_counts.errored) == (2, 1)

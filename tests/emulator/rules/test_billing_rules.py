@@ -221,6 +221,16 @@ def test_rule_42_a_request_with_tools_has_the_tokens_of_their_prompt_once(bench:
     assert sizes(tools=[HOLLOW]) - bare - 286 < 40
 
 
+@pytest.mark.parametrize(("model", "noted"), [(FABLE, True), (SONNET, False)])
+def test_rule_42_what_tools_add_to_a_prompt_is_not_known_of_every_model(bench: Bench, model: str, noted: bool) -> None:
+    """[?] Where no number is documented nothing is added, and strict mode says so."""
+    bench.play(Function("test", lambda request, step: [text("Done.")]), EmulatorSettings(strict=True))
+
+    ask(bench, [user(text("Hello."))], model=model, tools=[HOLLOW])
+
+    assert (42 in [warning["rule"] for warning in bench.emulator.report()["warnings"]]) is noted
+
+
 def test_rule_42_a_forced_call_does_not_cost_the_cache_of_tools_and_system(bench: Bench) -> None:
     """Its extra tokens stand behind them: what was read before can be read again."""
     asked: Json = {"tools": [marked(TOOL)], "system": [marked(SYSTEM)]}

@@ -189,6 +189,17 @@ def test_rule_28_an_entry_is_read_once_the_response_that_wrote_it_has_begun(benc
     assert read(later) == first[1]
 
 
+def test_rule_28_answers_that_begin_after_their_entries_have_expired_leave_none(bench: Bench) -> None:
+    """However many requests run side by side: nobody can ever read what they wrote, and nothing of it piles up."""
+    bench.play(DONE, EmulatorSettings(first_byte_s=400))
+    for _ in range(1_200):
+        bench.now += 0.01
+        assert read(ask(bench, [user(marked(LONG))])) == 0
+    bench.now += 400
+
+    assert read(ask(bench, [user(marked(LONG))])) == 0
+
+
 def test_rule_29_every_breakpoint_behind_what_was_read_writes_an_entry_with_its_lifetime(bench: Bench) -> None:
     """Three breakpoints leave three entries, each to be found by itself, for as long as it was asked to be kept."""
     ask(bench, [user(marked(LONG, "1h"), marked("two " * 50), marked("three"))])

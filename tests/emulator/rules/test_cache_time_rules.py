@@ -86,6 +86,17 @@ def test_rule_33_a_5m_breakpoint_on_an_entry_of_an_hour_reads_it_and_leaves_it_i
     assert 33 in [warning["rule"] for warning in bench.emulator.report()["warnings"]]
 
 
+def test_rule_33_an_hours_breakpoint_on_an_entry_of_five_minutes_reads_it_and_leaves_it_its_five(bench: Bench) -> None:
+    """[?] What was read is not written again, for no longer either; strict mode says so."""
+    bench.play(DONE, EmulatorSettings(strict=True))
+    wrote = split(ask(bench, [user(marked(LONG, "5m"))]))
+
+    assert split(ask(bench, [user(marked(LONG, "1h"))])) == (wrote[1], 0, 0, 0)
+    bench.now += 301
+    assert read(ask(bench, [user(marked(LONG, "1h"))])) == 0
+    assert 33 in [warning["rule"] for warning in bench.emulator.report()["warnings"]]
+
+
 @pytest.mark.parametrize("fault", ["429", "500", "529", "reset"])
 def test_rule_34_a_request_that_fails_before_it_is_answered_writes_nothing_and_costs_nothing(bench: Bench, fault: str) -> None:
     """The request that follows it finds no entry, and the report no line."""

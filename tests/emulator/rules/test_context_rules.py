@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anthropic import APIStatusError
 
-from agentloop.emulator import EmulatorSettings, Function, ScriptedReply
+from agentloop.adapters.model_table import models
+from agentloop.emulator import EmulatorSettings, Function, ScriptedReply, editing, history
 from agentloop.emulator.compacting import unavailable
 from agentloop.emulator.script import spoken
 from agentloop.types.base import Json
@@ -234,6 +236,57 @@ def test_rule_58_older_models_keep_the_last_turn_unless_told_to_keep_all(bench: 
     assert kept > stripped + 3 * 500
 
 
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        ({}, 1),
+        ({"keep": {"type": "thinking_turns", "value": 1}}, 1),
+        ({"keep": {"type": "thinking_turns", "value": 2}}, 2),
+        ({"keep": "all"}, 4),
+    ],
+)
+def test_rule_58_an_older_model_is_left_as_many_thinking_turns_as_the_edit_says(bench: Bench, keep: Json, left: int) -> None:
+    """What the edit says it cleared is what the prompt became shorter by, on models that strip thinking by themselves too."""
+    bench.play(Function("talk", thoughtful))
+    older = {"model": "claude-sonnet-4-5-20250929", "thinking": {"type": "enabled", "budget_tokens": 2_000}}
+    messages = talked(bench, 4, **older)
+    bare = prompt_tokens(ask(bench, messages, **older)["usage"])
+    whole = prompt_tokens(ask(bench, messages, EDITING, **older, **edits(CLEAR_THINKING | {"keep": "all"}))["usage"])
+
+    edited = ask(bench, messages, EDITING, **older, **edits(CLEAR_THINKING | keep))
+
+    cleared = sum(e["cleared_input_tokens"] for e in edited["context_management"]["applied_edits"])
+    assert prompt_tokens(edited["usage"]) == whole - cleared == bare + left * (whole - bare) // 4
+
+
+def test_rule_58_kept_thinking_of_an_older_model_is_no_miss(bench: Bench) -> None:
+    """Where an edit keeps all thinking, the history only grows: it is read again, and there is nothing to diagnose."""
+    bench.play(Function("talk", thoughtful))
+    older = {"model": "claude-sonnet-4-5-20250929", "thinking": {"type": "enabled", "budget_tokens": 2_000}}
+    asked = older | CACHED | edits(CLEAR_THINKING | {"keep": "all"})
+    messages = [user(LONG * 2)]
+    first = ask(bench, messages, EDITING, **asked, diagnostics={"previous_message_id": None})
+    messages += [assistant(*first["content"]), user("And?")]
+
+    second = ask(bench, messages, EDITING, **asked, diagnostics={"previous_message_id": first["id"]})
+
+    assert second["usage"]["cache_read_input_tokens"] == first["usage"]["cache_creation_input_tokens"] > 0
+    assert second["diagnostics"] is None
+    assert bench.lines()[-1]["miss"] is None
+
+
+def test_rule_58_a_history_of_very_many_calls_is_cleared_in_no_time(bench: Bench) -> None:
+    """Twenty thousand calls are looked at once each."""
+    items = history.items(looked(20_000, result="x"))
+    edit = CLEAR_TOOLS | {"trigger": {"type": "tool_uses", "value": 3}, "clear_tool_inputs": True}
+    start = time.perf_counter()
+
+    edited = editing.edited(edits(edit), items, models()["claude-sonnet-5-5"].card, len)
+
+    assert edited.applied[0]["cleared_tool_uses"] == 19_997
+    assert time.perf_counter() - start < 5
+
+
 def test_rule_58_clearing_thinking_comes_first_and_needs_thinking(bench: Bench) -> None:
     """The edit of thinking stands before the others, and is refused where the model does not think."""
     off = {"model": "claude-haiku-5-5", "thinking": {"type": "disabled"}}
@@ -360,6 +413,25 @@ def test_rule_59_a_block_that_was_changed_or_stands_elsewhere_is_refused(
     assert (error.status_code, error.error_code) == (400, code)
 
 
+def test_rule_59_a_block_without_its_signature_is_refused(bench: Bench) -> None:
+    """A summary of one's own making is none that was asked for; where a threshold may have made it, it is taken."""
+    block = ask(bench, looked(1), ON_DEMAND, **SUMMARIZE)["content"][0]
+    unsigned = [assistant({k: v for k, v in block.items() if k != "signature"}), user("Go on.")]
+
+    assert refused(bench, unsigned, ON_DEMAND).error_code == "compaction_signature_invalid"
+    own = [assistant({"type": "compaction", "content": "We spoke of ledgers."}), user("Go on.")]
+    assert refused(bench, own, ON_DEMAND).error_code == "compaction_signature_invalid"
+    assert ask(bench, own, ON_DEMAND, BY_THRESHOLD)["content"]
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+def test_rule_60_an_empty_block_is_no_conversation(bench: Bench, limit: int) -> None:
+    """A summary that failed says nothing: with nothing else there is no prompt."""
+    nothing = [assistant({"type": "compaction", "content": None})]
+
+    assert "at least one message" in str(refused(bench, nothing, BY_THRESHOLD, max_tokens=limit, tools=[]))
+
+
 def test_rule_59_only_whole_turns_that_say_something_are_summarized(bench: Bench) -> None:
     """An open call, a conversation of nothing but a summary, and too many tools are refused with their codes."""
     block = ask(bench, looked(1), ON_DEMAND, **SUMMARIZE)["content"][0]
@@ -456,6 +528,21 @@ def test_rule_59_kept_thinking_is_refused_where_the_swap_leaves_something_out(be
         assert "bound to a different conversation" in str(refused(bench, bad, ON_DEMAND))
     other_tools = {"tools": [LOOK]}
     assert "bound to a different" in str(refused(bench, [assistant(block), *messages[5:]], ON_DEMAND, **other_tools))
+
+
+def test_rule_59_kept_thinking_may_not_open_in_the_middle_of_a_summarized_turn(bench: Bench) -> None:
+    """A turn of the assistant that was half summarized does not go on with a thought behind the block."""
+    script = Summarizer()
+    bench.play(script)
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": ""}
+    script._speaks = Function("summarizer", lambda request, step: [text("Well."), thought, text("Yes.")])
+    messages = talked(bench, 2)
+    half, rest = messages[3]["content"][:1], messages[3]["content"][1:]
+
+    block = ask(bench, [*messages[:3], assistant(*half)], ON_DEMAND, **SUMMARIZE)["content"][0]
+
+    for kept in ([assistant(block, *rest), messages[4]], [assistant(block), assistant(*rest), messages[4]]):
+        assert "bound to a different conversation" in str(refused(bench, kept, ON_DEMAND))
 
 
 def test_rule_59_a_summary_of_another_model_does_not_keep_thinking_valid(bench: Bench) -> None:
@@ -663,6 +750,22 @@ def test_rule_61_a_tool_that_a_system_message_adds_leaves_cache_and_thinking_as_
 
     assert reply["input_transformations"] == []
     assert reply["usage"]["cache_read_input_tokens"] == prompt_tokens(before)
+
+
+def test_rule_61_the_first_tool_of_all_costs_the_whole_cache_once(bench: Bench) -> None:
+    """Where the request itself has no tools, the first that a message adds stands for a change of the front."""
+    definition = {"name": "new", "input_schema": {"type": "object"}}
+    added = {
+        "role": "system",
+        "content": [{"type": "tool_addition", "tool": {"type": "tool_definition", "definition": definition}}],
+    }
+    messages = [user(text(LONG) | CACHED)]
+    ask(bench, messages, tools=[])
+
+    first, second = (ask(bench, [*messages, added], INLINE_TOOLS, tools=[])["usage"] for _ in range(2))
+
+    assert first["cache_read_input_tokens"] == 0
+    assert second["cache_read_input_tokens"] == first["cache_creation_input_tokens"] > 500
 
 
 def test_rule_61_a_summary_records_the_tools_that_came_and_went(bench: Bench) -> None:

@@ -208,6 +208,8 @@ def test_rule_49_a_script_without_thinking_can_be_given_some(bench: Bench) -> No
 
     assert (thinking["type"], thinking["thinking"], said["text"]) == ("thinking", "", "Done.")
     assert bench.ask(model="claude-opus-4-8").to_dict()["content"] == [said]
+    between = bench.ask(model="claude-sonnet-5-5", thinking={"type": "between_tools"}).to_dict()
+    assert between["content"] == [said]  # such a model does not think before it answers
 
 
 def test_rule_49_thinking_that_was_recorded_elsewhere_keeps_its_tokens(bench: Bench) -> None:
@@ -565,6 +567,18 @@ def test_rule_52_thinking_that_a_model_cannot_read_is_left_out_without_a_word(
         reason = {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "model_binding_mismatch"}
         assert reply["input_transformations"] == [reason]
         assert _prompt(reply) == bare
+
+
+def test_rule_52_a_history_of_nothing_but_unreadable_thinking_is_answered(bench: Bench) -> None:
+    """Nothing is left of it for the model to read, not even where the request only warms the cache."""
+    talk = Talk(bench, settings=EmulatorSettings(user_first=False), model="claude-sonnet-5-5")
+    talk.says()
+    alone = [{"role": "assistant", "content": talk.thoughts()}]
+    del talk.body["system"]
+
+    for limit in (0, 10):
+        reply = talk.sends(alone, model="claude-opus-4-5-20251101", max_tokens=limit, betas=())
+        assert _prompt(reply) == 0
 
 
 @pytest.mark.parametrize(

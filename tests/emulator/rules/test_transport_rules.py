@@ -332,3 +332,18 @@ def test_with_a_token_the_sdk_sends_it_as_its_key(bench: Bench) -> None:
             assert sdk.messages.create(**HELLO).stop_reason == "end_turn"
         with Anthropic(api_key="shut", base_url=url, max_retries=0) as sdk, pytest.raises(anthropic.AuthenticationError):
             sdk.messages.create(**HELLO)
+
+
+def test_rule_05_a_compaction_takes_the_tokens_of_its_iteration(bench: Bench) -> None:
+    """Its top-level usage is zero; the limits are not spared for that."""
+    limited(bench, input_tokens_per_minute=6_000, output_tokens_per_minute=600)
+    talk: Any = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}, *HELLO["messages"]]
+
+    raw = bench.sdk().beta.messages.with_raw_response.create(
+        model=MODEL, max_tokens=100, messages=talk, compaction={"type": "summarize"}, betas=["compact-2026-09-04"]
+    )
+
+    used = raw.parse().usage.iterations or []
+    assert [u.type for u in used] == ["compaction"]
+    assert raw.headers[REMAINING.format("input-tokens")] == str(6_000 - used[0].input_tokens)
+    assert raw.headers[REMAINING.format("output-tokens")] == str(600 - used[0].output_tokens)

@@ -93,6 +93,21 @@ def test_rule_09_newer_models_take_no_sampling_under_any_version(bench: Bench) -
     assert words == "`temperature` is deprecated for this model."
 
 
+@pytest.mark.parametrize("temperature", [-1, 1.01, 7])
+def test_rule_09_where_sampling_is_taken_it_has_its_range(bench: Bench, temperature: float) -> None:
+    """A temperature is from 0 to 1."""
+    words = refusal(bench, version=OLDER_VERSION, model=OLD, temperature=temperature)
+
+    assert words == "temperature: range: 0..1"
+    assert send(bench, version=OLDER_VERSION, model=OLD, temperature=1).stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize(("sequence", "words"), [("", "be non-empty"), ("\n", "contain non-whitespace")])
+def test_rule_11_a_stop_sequence_says_something(bench: Bench, sequence: str, words: str) -> None:
+    """An empty or blank one is refused, as an empty or blank text is."""
+    assert refusal(bench, stop_sequences=["END", sequence]) == f"stop_sequences: each stop sequence must {words}"
+
+
 def test_rule_10_messages_of_one_role_merge_but_errors_name_the_callers_places(bench: Bench) -> None:
     """Neighbours of one role are one turn for every rule of position; paths count the messages as they were sent."""
     calls = [assistant(tool_use("x", "look", {})), assistant(tool_use("y", "look", {}))]
