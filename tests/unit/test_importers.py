@@ -235,7 +235,7 @@ def test_a_recording_that_stops_in_the_middle_of_a_call_ends_there(tmp_path: Pat
     state, _ = played(found)
 
     assert state.outcome == "max_turns"
-    assert "recording ends here" in str(state.given)
+    assert "No result of this call was recorded" in str(state.given)
 
 
 def test_never_costs_to_the_last_digit_what_the_baseline_of_automatic_caching_says(tmp_path: Path) -> None:
