@@ -14,6 +14,7 @@ from agentloop.types.base import Json
 
 CONFIG_FILE = ".mcp.json"
 CALL_S = 60.0
+LONGEST_CALL_S = 24 * 60 * 60
 INHERITED = ("PATH", "LANG", "HOME")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -68,6 +69,8 @@ def _entries(path: Path) -> Json:
         raise ConfigError(f"{path} cannot be read: {e}") from e
     except json.JSONDecodeError as e:
         raise ConfigError(f"{path}, line {e.lineno}: not JSON: {e.msg}") from e
+    except ValueError as e:  # a number of more digits than Python reads
+        raise ConfigError(f"{path}: not JSON that can be used: {e}") from e
     found = data.get("mcpServers") if isinstance(data, dict) else None
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: 'mcpServers' must be an object of servers by name")
@@ -120,8 +123,11 @@ class _Entry:
 
     def _call_s(self) -> float:
         limit = self._data.get("timeout", CALL_S * 1000)
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < float("inf"):
-            raise ConfigError(f"{self._at}.timeout must be milliseconds above 0, found {limit!r}")
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LONGEST_CALL_S * 1000:
+            found = f"{limit!r:.40}"
+            raise ConfigError(
+                f"{self._at}.timeout must be milliseconds above 0, up to {LONGEST_CALL_S * 1000:,}, found {found}"
+            )
         return limit / 1000
 
     def _text(self, key: str) -> str:

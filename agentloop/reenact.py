@@ -29,7 +29,7 @@ from agentloop.types.request import Prefix
 from agentloop.version import __version__
 
 FIRST_DAY = datetime(2026, 1, 5, 9, tzinfo=UTC)
-ENDS_HERE = "the recording ends here: no result of this call was recorded"
+ENDS_HERE = "No result of this call was recorded."
 
 
 class RecordedClock:

@@ -13,7 +13,7 @@ from agentloop.cli.bills import report as print_bill
 from agentloop.cli.explaining import explain as print_explanation
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.core.costs import cost
-from agentloop.errors import UsageError
+from agentloop.errors import EXIT_CODES, UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
 from agentloop.policies import PolicySettings, Whole, preset
@@ -24,6 +24,8 @@ from agentloop.sessions import Sessions
 from agentloop.types.usage import Usage
 
 POLICIES = ("never", "every_turn", "keep_pairs", "rent")
+PLAYED = ("completed", "max_turns")
+"""Outcomes of a recording that was played to its end."""
 
 
 def playing_options(command: Any) -> Any:
@@ -56,18 +58,20 @@ def import_(
     for recording in (r for path in files for r in read(path)):
         session_id = _id(recording.id)
         if sessions.exists(session_id):
-            raise UsageError(f"session '{session_id}' exists already; delete it, or import into another workspace")
+            place = sessions.path(session_id)
+            raise UsageError(f"session '{session_id}' exists already; delete {place}, or import into another workspace")
         report = _played(recording, session_id, sessions, workspace, policy, **how)
         used = _used(recording)
         rows.append(report.model_dump(mode="json") | {"left_out": recording.left_out, "recorded": used})
         if not as_json:
-            _tell(report, recording, used)
-            if explain:
+            _tell(report, recording, used, sessions.path(session_id))
+            if explain and report.turns:
                 _explain(session_id, workspace)
     if as_json:
         print_json(rows)
-    elif explain is None and len(rows) == 1:
+    elif explain is None and len(rows) == 1 and rows[0]["turns"]:
         _explain(rows[0]["session_id"], workspace)
+    click.get_current_context().exit(max((_exit_code(row["outcome"]) for row in rows), default=0))
 
 
 @click.command()
@@ -92,8 +96,8 @@ def rerun(session: str, policy: tuple[str, ...], as_json: bool, workspace: Path,
         return
     table = [["policy", "session", "turns", "compactions", "USD", "of the plain loop"]]
     for name, r in rows:
-        share = f"{r.cost_usd / r.baselines.naive_usd:.1%}" if r.baselines and r.baselines.naive_usd else "-"
-        table.append([name, r.session_id, str(r.turns), str(r.compactions), render.usd(r.cost_usd), share])
+        row = [name, r.session_id, str(r.turns), str(r.compactions), render.usd(r.cost_usd)]
+        table.append([*row, _share_of_the_plain_loop(r) or "-"])
     click.echo(render.table(table, right=(2, 3, 4, 5)))
 
 
@@ -145,9 +149,25 @@ def _used(recording: Recording) -> dict[str, Any] | None:
     }
 
 
-def _tell(report: Report, recording: Recording, used: dict[str, Any] | None) -> None:
-    share = f", {report.cost_usd / report.baselines.naive_usd:.1%} of the plain loop" if report.baselines else ""
+def _share_of_the_plain_loop(report: Report) -> str | None:
+    """What it cost against the plain loop; None where that cost nothing, as when no request brought a reply."""
+    plain = report.baselines.naive_usd if report.baselines else None
+    return f"{report.cost_usd / plain:.1%}" if plain else None
+
+
+def _exit_code(outcome: str) -> int:
+    """A recording may end in the middle of a call; that is no failure."""
+    return 0 if outcome in PLAYED else EXIT_CODES[outcome]
+
+
+def _tell(report: Report, recording: Recording, used: dict[str, Any] | None, place: Path) -> None:
+    share = f", {found} of the plain loop" if (found := _share_of_the_plain_loop(report)) else ""
     click.echo(f"{report.session_id}: {report.turns} turns, {render.usd(report.cost_usd)} USD as {report.model}{share}")
+    if report.turns < len(recording.steps):
+        why = render.safe(f"{report.outcome} ({report.detail})" if report.detail else report.outcome)
+        click.echo(f"   ended after {report.turns} of {len(recording.steps)} replies: {why}")
+    if report.outcome not in PLAYED:
+        click.echo(f"   delete {place} to import it again")
     for what in recording.left_out:
         click.echo(f"   left out: {render.safe(what)}")
     if used is not None:

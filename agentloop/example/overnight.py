@@ -51,39 +51,60 @@ _DONE = ("left_hand", "cracked", "address", "angry", "charged", "held_tome", "ca
 _GONE = "zone 'EU2' not in postage table; nothing charged"
 
 
-def write_next_day(folder: Path) -> None:
-    """Write the next morning into a folder: the last morning that was finished beside it, moved on by a day.
+_DATED = re.compile(r"^#.*(\b17(th)? (of )?November|\bNovember 17|2026-11-17)", re.MULTILINE)
+"""How a page of the handover begins that Atlas wrote on its morning, as its prompt asks: `## Tuesday 17 November`."""
 
-    Raises ConfigError where there is none.
+_NEEDED = ("tasks.md", "orders.db", "logs/shop.log", "analytics/visits.csv")
+_ANOTHER = "delete that folder, or make another morning with 'agentloop run atlas'"
+
+
+def write_next_day(folder: Path) -> None:
+    """Write the next morning into a folder: the last one beside it that left its notes, moved on by a day.
+
+    Raises ConfigError where there is none, or where it cannot be gone on from.
     """
     rng = Random(SEED + 1)
     all_orders, story = orders(Random(SEED))
     story["three_shears"] = next(o for o in all_orders if o.status == "paid" and (3, "SHR-01") in o.basket)
-    at_first = written("texts", story)[HANDOVER]
-    shutil.copytree(_last_morning(folder.parent, at_first), folder, dirs_exist_ok=True)
+    morning = _last_morning(folder.parent)
+    shutil.copytree(morning, folder, dirs_exist_ok=True)
     new_orders = _new_orders(all_orders)
     texts = written("overnight", story)
     _append(folder / HANDOVER, texts.pop("handover.md"))
     write_files(folder, texts)
     _send_drafts(folder, keep_back=story["angry"].customer.email)
     _tick(folder / "tasks.md", ["thread wax, WAX-01", "postage-2026-11.csv", *(story[label].id for label in _DONE)])
-    with closing(sqlite3.connect(folder / "orders.db")) as db, db:
-        _a_day_of_work(db, rng, story)
-        add_orders(db, new_orders)
+    try:
+        with closing(sqlite3.connect(folder / "orders.db")) as db, db:
+            _a_day_of_work(db, rng, story)
+            add_orders(db, new_orders)
+    except sqlite3.Error as e:
+        raise ConfigError(f"{morning / 'orders.db'} cannot be gone on from: {e}; {_ANOTHER}") from e
     _append(folder / "logs/shop.log", next_day(rng, new_orders, held(all_orders), _the_second_swap()))
     _append(folder / "analytics/visits.csv", "\n".join(visits(rng, LAST_DAY + timedelta(days=1), new_orders)) + "\n")
 
 
-def _last_morning(scenes: Path, at_first: str) -> Path:
-    """The newest folder in which Atlas has left notes, and in which the day has not moved on yet."""
-    found = [p for p in scenes.glob(f"[!.]*/{HANDOVER}") if _was_added(p.read_text(encoding="utf-8"), at_first)]
-    if not found:
+def _last_morning(scenes: Path) -> Path:
+    """The newest folder in which Atlas has left its notes under the day's date, and in which the day has not moved on yet."""
+    newest_first = sorted(scenes.glob(f"[!.]*/{HANDOVER}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    morning = next((p.parents[1] for p in newest_first if _was_left(_text(p))), None)
+    if morning is None:
         raise ConfigError("there is no finished morning of Atlas to go on from; 'agentloop run atlas' makes one")
-    return max(found, key=lambda p: p.stat().st_mtime).parents[1]
+    if gone := [name for name in _NEEDED if not (morning / name).is_file()]:
+        raise ConfigError(f"{morning} cannot be gone on from, it has no {gone[0]}; {_ANOTHER}")
+    _text(morning / "tasks.md")
+    return morning
 
 
-def _was_added(handover: str, at_first: str) -> bool:
-    return handover != at_first and "## Ines, Tuesday evening" not in handover
+def _was_left(handover: str) -> bool:
+    return _DATED.search(handover) is not None and "## Ines, Tuesday evening" not in handover
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{file} cannot be read: {e}; {_ANOTHER}") from e
 
 
 def _new_orders(all_orders: Sequence[Order]) -> list[Order]:

@@ -1,7 +1,7 @@
 """Recordings made elsewhere: which format a file has, and the sessions in it."""
 
 import gzip
-import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -9,7 +9,7 @@ from typing import IO, Any
 from agentloop.errors import ImportRefused
 from agentloop.importers import anthropic_messages, claude_code, neutral
 from agentloop.importers.recording import Recording
-from agentloop.types.base import Json
+from agentloop.types.base import Json, parsed, plain_json
 
 __all__ = ["Recording", "read"]
 
@@ -31,13 +31,13 @@ def read(path: Path) -> Iterator[Recording]:
         if first is None:
             raise ImportRefused(f"{path} is empty")
         yield from _sessions(path, first)
-    except (OSError, EOFError, UnicodeDecodeError) as e:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as e:
         raise ImportRefused(f"{path} cannot be read: {e}") from e
 
 
 def _sessions(path: Path, first: tuple[int, str]) -> Iterator[Recording]:
     try:
-        head = json.loads(first[1])
+        head = parsed(first[1])
     except ValueError:
         yield _one_object(path)
         return
@@ -70,7 +70,7 @@ def _one_object(path: Path) -> Recording:
     if len(text) > LONGEST_LINE:
         raise ImportRefused(f"{path} is over {LONGEST_LINE:,} characters")
     try:
-        data = json.loads(text)
+        data = plain_json(parsed(text))
     except ValueError as e:
         raise ImportRefused(f"{path} is not JSON: {e}") from e
     if not isinstance(data, dict) or not isinstance(data.get("messages"), list):
@@ -109,7 +109,7 @@ def _opened(path: Path) -> IO[str]:
 
 def _object(path: Path, number: int, line: str) -> Json:
     try:
-        data: Any = json.loads(line)
+        data: Any = plain_json(parsed(line))
     except ValueError as e:
         raise ImportRefused(f"{path}, line {number} is not JSON: {e}") from e
     if not isinstance(data, dict):

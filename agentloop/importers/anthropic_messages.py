@@ -1,9 +1,7 @@
 """One `{"system", "tools", "messages"}` object, as it is sent to the Messages API."""
 
-from agentloop.core.cache import as_blocks
 from agentloop.importers.recording import Recording, from_messages
 from agentloop.types.base import Json
-from agentloop.types.blocks import text_of
 
 
 def recording(data: Json, name: str, where: str) -> Recording:
@@ -12,7 +10,7 @@ def recording(data: Json, name: str, where: str) -> Recording:
         name,
         data["messages"],
         where=where,
-        system=text_of(as_blocks(data.get("system") or [])),
+        system=data.get("system"),
         tools=data.get("tools") or (),
         model=str(data.get("model") or ""),
     )

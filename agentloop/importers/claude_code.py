@@ -5,16 +5,17 @@ The format is Claude Code's own and changes; docs/import.md says how each kind o
 calls in between; a compaction is a boundary line, followed by a user line that holds the summary.
 """
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentloop.errors import ImportRefused
 from agentloop.importers import recorded_usage
+from agentloop.importers.call_ids import with_own_ids
 from agentloop.importers.recording import Recording, from_messages
+from agentloop.importers.transcript import blocks_of, message, reply, typed
 from agentloop.types.base import Json
 from agentloop.types.blocks import Role
 
@@ -26,9 +27,6 @@ _FIELDS = {
     "tool_result": ("tool_use_id", "content", "is_error"),
 }
 """What the API takes back of a block; the rest (`caller`, nulls) is the program's own."""
-
-_NOT_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
-"""Gateways to other models write ids such as `functions.Bash:0`, which the API refuses."""
 
 
 class _Said(NamedTuple):
@@ -72,6 +70,7 @@ def _chain(events: Sequence[Json], left_out: Counter[str]) -> list[Json]:
     main = [e for e in events if not e.get("isSidechain")]
     if not any(map(_speaks, main)):  # a file of a sub-agent: all of it is one side chain
         main = list(events)
+    main = with_own_ids(main)
     left_out["lines of sub-agents"] += len(events) - len(main)
     left_out["lines of bookkeeping"] += sum("uuid" not in e for e in main if not _speaks(e))
     linked = {str(e["uuid"]): e for e in main if e.get("uuid")}
@@ -107,15 +106,35 @@ def _with_parallel_parts(
 ) -> list[Json]:
     """Parallel calls fork the links: a line whose reply is on the chain, or whose result answers a call that is, belongs."""
     order = {uuid: i for i, uuid in enumerate(linked)}
-    replies = {_reply(e) for e in chain if e.get("type") == "assistant"} - {""}
+    replies = {reply(e) for e in chain if e.get("type") == "assistant"} - {""}
     beside = [e for u, e in linked.items() if u not in on_chain]
     rest = [e for e in beside if _speaks(e)]
-    parts = [e for e in rest if e["type"] == "assistant" and _reply(e) in replies]
-    calls = {str(b.get("id")) for e in [*chain, *parts] for b in _blocks(e) if b["type"] == "tool_use"}
-    answers = [e for e in rest if e["type"] == "user" and any(str(b.get("tool_use_id")) in calls for b in _blocks(e))]
+    parts = [e for e in rest if e["type"] == "assistant" and reply(e) in replies]
+    calls = {str(b.get("id")) for e in [*chain, *parts] for b in blocks_of(e) if b["type"] == "tool_use"}
+    calls -= {answered for e in chain for answered in _answers(e)}
+    answers = list(_answering(calls, rest, left_out))
     left_out["lines of bookkeeping"] += len(beside) - len(rest)
     left_out["lines of branches that were left"] += len(rest) - len(parts) - len(answers)
     return sorted([*chain, *parts, *answers], key=lambda e: order[str(e["uuid"])])
+
+
+def _answers(event: Json) -> list[str]:
+    """The calls whose results a line holds."""
+    return [str(b.get("tool_use_id")) for b in blocks_of(event) if b["type"] == "tool_result"]
+
+
+def _answering(calls: set[str], lines: Sequence[Json], left_out: Counter[str]) -> Iterator[Json]:
+    """The user's lines that answer one of these calls, without results that answer none of them; the first answer counts."""
+    waiting = set(calls)
+    for event in lines:
+        answered = waiting.intersection(_answers(event))
+        if event["type"] != "user" or not answered:
+            continue
+        waiting -= answered
+        whole = blocks_of(event)
+        kept = [b for b in whole if b["type"] != "tool_result" or str(b.get("tool_use_id")) in answered]
+        left_out["results on branches that were left"] += len(whole) - len(kept)
+        yield event | {"message": message(event) | {"content": kept}}
 
 
 def _said(event: Json, left_out: Counter[str]) -> _Said | None:
@@ -124,10 +143,10 @@ def _said(event: Json, left_out: Counter[str]) -> _Said | None:
         case {"type": "assistant"} if _made_up(event):
             left_out["messages about API errors, or that the program wrote in the model's name"] += 1
         case {"type": "user" | "assistant" as role}:
-            whole = _blocks(event)
+            whole = blocks_of(event)
             blocks = [b for b in map(_as_sent, whole) if b is not None]
             left_out["blocks that the API would not take back"] += len(whole) - len(blocks)
-            return _Said(role, blocks, _reply(event), _time(event)) if blocks else None
+            return _Said(role, blocks, reply(event), _time(event)) if blocks else None
         case {"type": "system", "subtype": "local_command", "content": content}:
             return _from_user(event, content)
         case {"type": "attachment", "attachment": {"type": "queued_command", "prompt": content}}:
@@ -140,33 +159,12 @@ def _said(event: Json, left_out: Counter[str]) -> _Said | None:
 
 
 def _made_up(event: Json) -> bool:
-    return bool(event.get("isApiErrorMessage")) or _message(event).get("model") == "<synthetic>"
+    return bool(event.get("isApiErrorMessage")) or message(event).get("model") == "<synthetic>"
 
 
 def _from_user(event: Json, content: object) -> _Said | None:
-    blocks = _blocks({"message": {"content": content}})
+    blocks = blocks_of({"message": {"content": content}})
     return _Said("user", blocks, "", _time(event)) if blocks else None
-
-
-def _message(event: Json) -> Json:
-    said = event.get("message")
-    return said if isinstance(said, dict) else {}
-
-
-def _reply(event: Json) -> str:
-    """`message.id`, which all lines of one reply share."""
-    return str(_message(event).get("id") or "")
-
-
-def _blocks(event: Json) -> list[Json]:
-    content = _message(event).get("content")
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content.strip() else []
-    return _typed(content) if isinstance(content, list) else []
-
-
-def _typed(content: list[Any]) -> list[Json]:
-    return [b for b in content if isinstance(b, dict) and isinstance(b.get("type"), str)]
 
 
 def _as_sent(block: Json) -> Json | None:
@@ -181,22 +179,22 @@ def _as_sent(block: Json) -> Json | None:
         case {"type": "thinking"}:
             words, signature = str(kept.get("thinking", "")), str(kept.get("signature", ""))
             return {"type": kind, "thinking": words, "signature": signature} if words or signature else None
-        case {"type": "tool_use", "id": str(call), "name": str(), "input": dict()}:
-            return kept | {"id": _NOT_AN_ID.sub("_", call)}
+        case {"type": "tool_use", "id": str(), "name": str(), "input": dict()}:
+            return kept
         case {"type": "tool_result", "tool_use_id": str(call)}:
             content = kept.get("content", "")
-            parts = {"content": _typed(content)} if isinstance(content, list) else {"content": str(content)}
+            parts = {"content": typed(content)} if isinstance(content, list) else {"content": str(content)}
             failed = {"is_error": True} if kept.get("is_error") is True else {}
-            return {"type": kind, "tool_use_id": _NOT_AN_ID.sub("_", call)} | parts | failed
+            return {"type": kind, "tool_use_id": call} | parts | failed
     return None
 
 
 def _time(event: Json) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(event.get("timestamp")))
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _messages(said: Sequence[_Said], left_out: Counter[str]) -> tuple[list[Json], list[datetime | None]]:
@@ -228,15 +226,22 @@ def _same_reply(groups: Sequence[list[_Said]], part: _Said) -> list[_Said] | Non
 
 
 def _once(said: Sequence[_Said], left_out: Counter[str]) -> Iterator[_Said]:
-    """Without calls that were written down before: a session that was carried on may repeat lines."""
-    seen: set[str] = set()
+    """Without calls that were written down before, and what of their lines was: a session that was carried on repeats lines."""
+    made: set[str] = set()
+    before: defaultdict[str, list[Json]] = defaultdict(list)
     for part in said:
         calls = [b["id"] for b in part.blocks if b["type"] == "tool_use"]
-        if seen.isdisjoint(calls):
-            seen.update(calls)
-            yield part
-        else:
-            left_out["repeated calls"] += 1
+        is_copy = not made.isdisjoint(calls)
+        new: list[Json] = []
+        for block in part.blocks:
+            if block["type"] == "tool_use" and block["id"] in made:
+                left_out["repeated calls"] += 1
+            elif not (is_copy and block in before[part.reply]):
+                new.append(block)
+                made |= {block["id"]} if block["type"] == "tool_use" else set()
+        before[part.reply] += new
+        if new:
+            yield part._replace(blocks=new)
 
 
 def _forward(times: Sequence[datetime | None]) -> list[datetime | None]:
@@ -253,6 +258,6 @@ def _replies(chain: Sequence[Json]) -> list[list[Json]]:
     """The messages of the model's lines, reply by reply."""
     replies: dict[str, list[Json]] = {}
     for event in chain:
-        if event.get("type") == "assistant" and _message(event) and not _made_up(event):
-            replies.setdefault(_reply(event) or str(event.get("uuid")), []).append(_message(event))
+        if event.get("type") == "assistant" and message(event) and not _made_up(event):
+            replies.setdefault(reply(event) or str(event.get("uuid")), []).append(message(event))
     return list(replies.values())

@@ -14,7 +14,7 @@ def recording(data: Json, where: str) -> Recording:
         data["id"],
         data["messages"],
         where=where,
-        system=str(data.get("system") or ""),
+        system=data.get("system"),
         tools=data.get("tools") or (),
         model=str((source or {}).get("model") or ""),
     )

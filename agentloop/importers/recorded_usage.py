@@ -7,6 +7,9 @@ from agentloop.importers.recording import Used
 from agentloop.types.base import Json
 from agentloop.types.usage import Usage
 
+_TOO_MANY = 10**12
+"""Tokens that no request holds."""
+
 
 def used(replies: Sequence[Sequence[Json]]) -> Iterator[Used]:
     """What each reply used, of the messages of its lines: every line of it says so, and the last ones count the most output."""
@@ -29,4 +32,5 @@ def _usage(told: Json) -> Usage:
 
 
 def _count(name: str) -> Callable[[Any], int]:
-    return lambda told: found if isinstance(found := told.get(name), int) else 0
+    """How to read a count; what cannot be one is not believed."""
+    return lambda told: found if type(found := told.get(name)) is int and 0 <= found < _TOO_MANY else 0

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from agentloop.errors import ImportRefused
+from agentloop.importers.call_ids import CallIds
 from agentloop.types import blocks
 from agentloop.types.base import Json, plain_json
 from agentloop.types.blocks import Block, Blocks
@@ -52,8 +53,8 @@ def from_messages(
     messages: Sequence[Json],
     *,
     where: str,
-    system: str = "",
-    tools: Sequence[Json] = (),
+    system: Any = "",
+    tools: Any = (),
     model: str = "",
     times: Sequence[datetime | None] = (),
     left_out: Sequence[str] = (),
@@ -64,8 +65,9 @@ def from_messages(
     results: dict[str, Block] = {}
     dropped = list(left_out)
     too_early = 0
+    ids = CallIds()
     for i, message in enumerate(messages):
-        content = _content(message, f"{where}: messages.{i}")
+        content = tuple(ids.renamed(_content(message, f"{where}: messages.{i}"), str(i)))
         if message["role"] == "user":
             results |= {str(b.get("tool_use_id")): b for b in content if b.get("type") == "tool_result"}
             told += [b for b in content if b.get("type") != "tool_result"]
@@ -84,7 +86,8 @@ def from_messages(
         dropped.append(f"{too_early} replies before the first thing that the user said")
     if told:
         dropped.append("a last user message that nobody answered")
-    return Recording(session_id, model, system, _defined(tools, steps), tuple(steps), results, tuple(dropped))
+    defined = _defined(_tools(tools, where), steps)
+    return Recording(session_id, model, _system(system, where), defined, tuple(steps), results, tuple(dropped))
 
 
 def _content(message: Any, where: str) -> Blocks:
@@ -96,7 +99,10 @@ def _content(message: Any, where: str) -> Blocks:
     if not isinstance(content, list) or not all(isinstance(b, dict) and "type" in b for b in content):
         raise ImportRefused(f"{where}: content is neither text nor a list of blocks")
     if not all(map(_is_whole, content)):
-        raise ImportRefused(f"{where}: expected a 'tool_use' with an 'id' and a 'name', both text, and an 'input' object")
+        raise ImportRefused(
+            f"{where}: expected a 'tool_use' with an 'id' and a 'name', both text, and an 'input' object, "
+            "and a 'tool_result' whose content is text or blocks"
+        )
     return blocks.without_blanks(tuple(plain_json(_unmarked(b)) for b in content))
 
 
@@ -104,6 +110,10 @@ def _is_whole(block: Json) -> bool:
     match block:
         case {"type": "tool_use", "id": str(), "name": str(), "input": dict()}:
             return True
+        case {"type": "tool_result", "content": list(content)}:
+            return all(isinstance(b, dict) and "type" in b for b in content)
+        case {"type": "tool_result"}:
+            return isinstance(block.get("content"), str | None)
         case _:
             return str(block["type"]) != "tool_use"
 
@@ -111,6 +121,20 @@ def _is_whole(block: Json) -> bool:
 def _unmarked(block: Json) -> Json:
     """Without the cache marks and empty extras that a client put there."""
     return {k: v for k, v in block.items() if k != "cache_control" and not (k in ("citations", "caller") and v is None)}
+
+
+def _system(system: Any, where: str) -> str:
+    if isinstance(system, str) or system is None:
+        return system or ""
+    if not isinstance(system, list) or not all(isinstance(b, dict) and isinstance(b.get("text"), str) for b in system):
+        raise ImportRefused(f"{where}: 'system' is neither text nor a list of text blocks")
+    return "\n".join(b["text"] for b in system)
+
+
+def _tools(tools: Any, where: str) -> Sequence[Json]:
+    if not isinstance(tools, list | tuple) or not all(isinstance(t, dict) and isinstance(t.get("name"), str) for t in tools):
+        raise ImportRefused(f"{where}: 'tools' is no list of definitions with a 'name' each")
+    return tools
 
 
 def _defined(tools: Sequence[Json], steps: Sequence[Step]) -> tuple[Json, ...]:

@@ -78,3 +78,32 @@ def test_what_is_no_transcript_is_refused_by_name(folder: Path) -> None:
 
     assert ran.code == 2
     assert "notes.jsonl: the transcript holds no conversation" in ran.err
+
+
+TOO_LARGE = {
+    "id": "large",
+    "messages": [{"role": "user", "content": "word " * 1_200_000}, {"role": "assistant", "content": "y"}],
+}
+
+
+@pytest.mark.parametrize("more", [(), ("--explain",), ("--json",)])
+def test_an_import_that_brings_no_reply_says_why_and_how_to_import_again(folder: Path, more: tuple[str, ...]) -> None:
+    (folder / "large.jsonl").write_text(json.dumps(TOO_LARGE) + "\n")
+
+    ran = agentloop(folder, "import", "large.jsonl", *more)
+    again = agentloop(folder, "import", "large.jsonl")
+
+    told = ["   ended after 0 of 1 replies: failed (prompt is too long", "   delete sessions/large to import it again"]
+    assert (ran.code, ran.err) == (1, "")
+    assert "prompt is too long" in ran.out
+    assert more == ("--json",) or all(line in ran.out for line in told)
+    assert (again.code, "session 'large' exists already; delete sessions/large, or" in again.err) == (2, True)
+
+
+def test_several_imports_go_on_past_one_that_failed(folder: Path) -> None:
+    (folder / "large.jsonl").write_text(json.dumps(TOO_LARGE) + "\n")
+
+    ran = agentloop(folder, "import", "large.jsonl", "mill.jsonl")
+
+    assert ran.code == 1
+    assert "mill: 5 turns" in ran.out

@@ -37,7 +37,7 @@ def test_the_second_reads_what_the_first_wrote(place: Path) -> None:
     assert any(noted[0] in answer for answer in answers)
 
 
-def test_both_have_one_prefix_so_the_second_finds_it_in_the_cache(place: Path) -> None:
+def test_both_have_one_prefix_to_the_byte(place: Path) -> None:
     starts = [Sessions(place / "sessions").events(day)[0].body for day in ("tuesday", "wednesday")]
 
     digests = {start.prefix_digest for start in starts if isinstance(start, SessionStarted)}

@@ -372,6 +372,152 @@ def test_a_call_that_is_written_down_twice_is_made_once(tmp_path: Path) -> None:
     assert "1 repeated calls" in found.left_out
 
 
+def test_a_line_with_a_repeated_call_gives_what_is_new_in_it(tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("Go.")
+    t.part("msg_1", text("I look."))
+    t.part("msg_1", tool_use("toolu_1", "Bash", {}))
+    for line in (t.lines[-2], t.lines[-1]):
+        line["message"]["content"] = [text("I look."), tool_use("toolu_1", "Bash", {})]
+    t.lines[-1]["message"]["content"] += [text("And there."), tool_use("toolu_2", "Bash", {})]
+    t.result("toolu_1", "one")
+    t.result("toolu_2", "two")
+    t.reply("msg_2", text("Done."))
+
+    found = imported(t, tmp_path)
+
+    assert found.steps[0].reply == (
+        text("I look."),
+        tool_use("toolu_1", "Bash", {}),
+        text("And there."),
+        tool_use("toolu_2", "Bash", {}),
+    )
+    assert "1 repeated calls" in found.left_out
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_id_that_every_reply_uses_again_names_a_call_of_its_own_each_time(named: bool, tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("Go.")
+    for turn in range(3):
+        t.reply(f"msg_{turn}", tool_use("functions.Bash:0", "Bash", {"n": turn}))
+        t.result("functions.Bash:0", f"result {turn}")
+    t.reply("msg_end", text("Done."))
+    for line in t.lines if not named else []:
+        line["message"].pop("id", None)
+
+    found = imported(t, tmp_path)
+
+    ids = [c.id for step in found.steps for c in calls(step.reply)]
+    assert ids == ["functions_Bash_0", "functions_Bash_0_2", "functions_Bash_0_3"]
+    assert [found.results[i]["content"] for i in ids] == ["result 0", "result 1", "result 2"]
+    assert not any("repeated" in what for what in found.left_out)
+    assert played(found, preset("never"))[0].asked == 4
+
+
+def test_ids_that_only_what_the_api_refuses_tells_apart_stay_apart(tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("Go.")
+    t.reply("msg_1", tool_use("f:0", "Bash", {}), tool_use("f.0", "Bash", {}))
+    t.result("f:0", "one")
+    t.result("f.0", "two")
+    t.reply("msg_2", text("Done."))
+
+    found = imported(t, tmp_path)
+
+    assert [found.results[c.id]["content"] for c in calls(found.steps[0].reply)] == ["one", "two"]
+
+
+def test_a_result_that_no_call_stands_above_answers_no_later_call_of_its_id(tmp_path: Path) -> None:
+    t = Transcript()
+    t.user([{"type": "tool_result", "tool_use_id": "f:0", "content": "of a call before"}, text("Go.")])
+    t.reply("msg_1", tool_use("f:0", "Bash", {}))
+    t.user("Stop.")
+    t.reply("msg_2", text("Stopped."))
+
+    found = imported(t, tmp_path)
+
+    assert [c.id in found.results for c in calls(found.steps[0].reply)] == [False]
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_result_beside_the_chain_counts_only_where_the_chain_has_none(later: bool, tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("Go.")
+    first = t.part("msg_1", tool_use("toolu_1", "Bash", {}))
+    second = t.part("msg_1", tool_use("toolu_2", "Bash", {}), stop="tool_use")
+    beside = [{"type": "tool_result", "tool_use_id": f"toolu_{i}", "content": "beside"} for i in (1, 2)]
+    if not later:
+        t.user(beside, parent=first)
+    t.result("toolu_2", "on the chain", parent=second)
+    on_chain = t.last
+    if later:
+        t.user(beside, parent=first)
+    t.user([beside[0] | {"content": "once more"}], parent=first)
+    t.last = on_chain
+    t.reply("msg_2", text("Done."))
+
+    found = imported(t, tmp_path)
+
+    assert {call: result["content"] for call, result in found.results.items()} == {
+        "toolu_1": "beside",
+        "toolu_2": "on the chain",
+    }
+    assert "1 results on branches that were left" in found.left_out
+    assert "1 lines of branches that were left" in found.left_out
+
+
+@pytest.mark.parametrize("odd", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "yesterday"])
+def test_a_time_that_is_none_is_not_taken(odd: str, tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("One.")
+    t.reply("msg_1", text("Won."))
+    for line in t.lines:
+        line["timestamp"] = odd
+
+    found = imported(t, tmp_path)
+
+    assert [step.at for step in found.steps] == [None]
+    assert played(found, preset("never"))[0].outcome == "completed"
+
+
+@pytest.mark.parametrize("odd", [-5, True, 1.5, "7", 10**4000])
+def test_what_cannot_be_a_count_of_tokens_is_not_believed(odd: Any, tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("One.")
+    t.reply("msg_1", text("Won."))
+    for line in t.lines[1:]:
+        line["message"]["usage"] |= {"input_tokens": odd, "output_tokens": odd, "cache_creation_input_tokens": 0}
+        line["message"]["usage"]["cache_creation"] = {"ephemeral_1h_input_tokens": odd}
+
+    found = imported(t, tmp_path)
+
+    assert [u.usage for u in found.used] == [Usage(cache_read_input_tokens=19_000)]
+
+
+@pytest.mark.parametrize("torn", ["[" * 100_000, '{"type": "user", "message": ' + "[" * 200 + "]" * 200 + "}", '{"a": NaN}'])
+def test_a_line_that_is_nested_too_deep_or_holds_no_numbers_is_counted_with_the_torn_ones(torn: str, tmp_path: Path) -> None:
+    t = Transcript()
+    t.user("One.")
+    t.reply("msg_1", text("Won."))
+    path = t.written(tmp_path / "s.jsonl")
+    path.write_text(path.read_text() + torn + "\n")
+
+    (found,) = read(path)
+
+    assert "1 lines that are not JSON" in found.left_out
+
+
+def test_a_lone_surrogate_in_a_name_is_replaced(tmp_path: Path) -> None:
+    t = Transcript(model="cl\ud800")
+    t.user("One.")
+    t.reply("msg_1", text("Won."))
+
+    found = imported(t, tmp_path)
+
+    assert (found.model, found.used[0].model) == ("cl?", "cl?")
+
+
 def test_times_never_go_back(tmp_path: Path) -> None:
     t = Transcript()
     t.user("One.")

@@ -1,6 +1,7 @@
 """The Atlas example one morning later: a day that follows from the first, and a playbook that is true of both."""
 
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -46,6 +47,42 @@ def test_without_a_first_morning_there_is_no_second(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="'agentloop run atlas' makes one"):
         SCENES["atlas-next-day"](tmp_path / "second")
+
+
+@pytest.fixture
+def finished(days: Days, tmp_path: Path) -> Path:
+    """A copy of the first morning, and beside it an empty folder `next`."""
+    shutil.copytree(days.tuesday, tmp_path / "first")
+    (tmp_path / "next").mkdir()
+    return tmp_path / "first"
+
+
+def test_a_morning_that_only_added_a_line_to_the_handover_was_not_finished(finished: Path) -> None:
+    begun = finished.with_name("begun")
+    SCENES["atlas"](begun)
+    with (begun / "notes/handover.md").open("a") as file:
+        file.write("\nI begin.\n")
+
+    SCENES["atlas-next-day"](finished.with_name("next"))
+
+    assert "I begin." not in (finished.with_name("next") / "notes/handover.md").read_text()
+    shutil.rmtree(finished)
+    finished.with_name("third").mkdir()
+    with pytest.raises(ConfigError, match="'agentloop run atlas' makes one"):
+        SCENES["atlas-next-day"](finished.with_name("third"))
+
+
+@pytest.mark.parametrize("path", ["notes/handover.md", "tasks.md", "orders.db"])
+@pytest.mark.parametrize("data", [b"\xff\xfe not text, and no database either" * 40, None])
+def test_a_morning_that_cannot_be_gone_on_from_is_named(path: str, data: bytes | None, finished: Path) -> None:
+    (finished / path).unlink()
+    if data is not None:
+        (finished / path).write_bytes(data)
+
+    with pytest.raises(ConfigError, match="'agentloop run atlas'") as raised:
+        SCENES["atlas-next-day"](finished.with_name("next"))
+
+    assert (path == "notes/handover.md" and data is None) or (str(finished) in str(raised.value) and path in str(raised.value))
 
 
 def test_the_second_morning_begins_where_the_first_ended(days: Days) -> None:

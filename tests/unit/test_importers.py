@@ -141,6 +141,8 @@ def test_a_compaction_stays_as_a_user_message_and_is_said(tmp_path: Path) -> Non
         ('{"id": "s", "messages": [7]}\n', "messages.0"),
         ('{"id": "s", "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t"}]}]}\n', "'input' object"),
         ('{"type": "user"}\n', "no conversation"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"id": "s", "messages": [{"role": "user", "content": [{"type": "tool_result", "content": 5}]}]}\n', "text or blocks"),
         ('{"id": "s", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n{"id"', "line 2"),
     ],
 )
@@ -150,6 +152,58 @@ def test_what_is_no_recording_is_refused_with_the_place(content: str, named: str
 
     with pytest.raises(ImportRefused, match=named):
         list(read(path))
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": "s", "messages": [NaN]}'])
+def test_a_line_of_traces_that_no_log_could_hold_is_refused_with_its_number(line: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl", {"id": "s1", "messages": MESSAGES})
+    path.write_text(path.read_text() + line)
+
+    with pytest.raises(ImportRefused, match="line 2 is not JSON"):
+        list(read(path))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"tools": ["x"]}, {"tools": 5}, {"tools": [{"description": "x"}]}, {"system": 5}, {"system": [5]}]
+)
+@pytest.mark.parametrize("name", [{}, {"id": "s1"}])
+def test_tools_and_a_system_prompt_of_another_form_are_refused(wrong: Any, name: Any, tmp_path: Path) -> None:
+    path = written(tmp_path / "t.json", {**name, "messages": MESSAGES, **wrong})
+
+    with pytest.raises(ImportRefused, match=next(iter(wrong))):
+        list(read(path))
+
+
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(json.dumps({"id": "s1", "messages": MESSAGES}).encode() * 50))
+    data[40] ^= 0xFF
+    data[41] ^= 0xFF
+    (tmp_path / "t.jsonl.gz").write_bytes(data)
+
+    with pytest.raises(ImportRefused, match=r"t\.jsonl\.gz cannot be read"):
+        list(read(tmp_path / "t.jsonl.gz"))
+
+
+def test_lone_surrogates_are_replaced_wherever_they_stand(tmp_path: Path) -> None:
+    tool = {**LOOK, "description": "Look\ud800."}
+    trace = {"id": "s\ud800", "system": "Be\ud800brief.", "tools": [tool], "messages": MESSAGES, "source": {"model": "m\ud800"}}
+
+    found = one(written(tmp_path / "t.jsonl", trace))
+
+    assert (found.id, found.system, found.model, found.tools[0]["description"]) == ("s?", "Be?brief.", "m?", "Look?.")
+    assert played(found)[0].outcome == "completed"
+
+
+def test_an_id_that_two_replies_use_has_a_result_for_each(tmp_path: Path) -> None:
+    turns = [
+        [message(assistant(tool_use("look:0", "look", {}))), message(user(tool_result("look:0", at)))] for at in ("a", "b")
+    ]
+    messages = [message(user(text("Look."))), *turns[0], *turns[1], message(assistant(text("Both.")))]
+
+    found = one(written(tmp_path / "t.jsonl", {"id": "s1", "tools": [LOOK], "messages": messages}))
+
+    assert {k: v["content"] for k, v in found.results.items()} == {"look_0": "a", "look_0_2": "b"}
+    assert played(found)[0].asked == 3
 
 
 def played(
@@ -181,7 +235,7 @@ def test_a_recording_that_stops_in_the_middle_of_a_call_ends_there(tmp_path: Pat
     state, _ = played(found)
 
     assert state.outcome == "max_turns"
-    assert "recording ends here" in str(state.given)
+    assert "No result of this call was recorded" in str(state.given)
 
 
 def test_never_costs_to_the_last_digit_what_the_baseline_of_automatic_caching_says(tmp_path: Path) -> None:

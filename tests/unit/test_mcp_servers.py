@@ -161,6 +161,13 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path: Path
         ('{"mcpServers": {"own": {"command": "env", "env": {"A": 1}}}}', r"own\.env must be an object of texts"),
         ('{"mcpServers": {"own": {"command": "env", "env": {"A": "${NOT_THERE}"}}}}', r"own\.env\.A: .* no variable NOT_THERE"),
         ('{"mcpServers": {"own": {"command": "env", "timeout": 0}}}', r"own\.timeout must be milliseconds"),
+        (
+            '{"mcpServers": {"own": {"command": "env", "timeout": 1' + "0" * 400 + "}}}",
+            r"own\.timeout .* up to 86,400,000, found 10+$",
+        ),
+        ('{"mcpServers": {"own": {"command": "env", "timeout": 86400001}}}', r"own\.timeout must be milliseconds"),
+        ('{"mcpServers": {"own": {"command": "env", "timeout": NaN}}}', r"own\.timeout must be milliseconds"),
+        ('{"mcpServers": {"own": {"command": "env", "timeout": 1' + "0" * 5000 + "}}}", r"\.mcp\.json: not JSON"),
         ('{"mcpServers": {"own": {"type": "sse", "url": "http://x"}}}', r"own\.type must be 'stdio' or 'http', found 'sse'"),
         ('{"mcpServers": {"own": {"type": "http", "url": "file:///x"}}}', r"own\.url must start with"),
     ],
