@@ -14,10 +14,19 @@ from agentloop.types.events import FactsSettings
 from agentloop.workspace import refuse_unknown
 
 MAX_PROMPT_BYTES = 1_000_000
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts"})
+_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge"})
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
-    | {"static_ttl", "state_ttl", "tail_ttl", "facts_over_tokens", "facts_share", "allow_volatile"}
+    | {
+        "static_ttl",
+        "state_ttl",
+        "tail_ttl",
+        "expected_gap_s",
+        "facts_over_tokens",
+        "facts_share",
+        "allow_volatile",
+        "tool_search",
+    }
 )
 _OTHERS_KEYS = frozenset({"color", "skills", "hooks", "permissionMode", "disallowedTools", "memory", "mcpServers"})
 """Keys of other programs' agent files, which mean nothing here."""
@@ -36,6 +45,8 @@ class AgentFile(NamedTuple):
     playbook: Path | None = None
     mcp: tuple[str, ...] = ()
     """The servers of the workspace's `.mcp.json` whose tools the agent has."""
+    knowledge: tuple[str, ...] = ()
+    """Folders of documents, relative to the workspace, that the agent may search."""
     facts: Mapping[str, FactsSettings | None] = MappingProxyType({})
     """By tool, what matters in its large results; None: they are shown whole."""
 
@@ -68,14 +79,20 @@ def agent_file(path: Path) -> AgentFile:
         path=path,
         name=str(data.get("name") or path.stem),
         system=system.strip() + "\n",
-        settings={k: v for k, v in data.items() if k in _AGENT_SETTINGS},
+        settings={k: _as_written(v) for k, v in data.items() if k in _AGENT_SETTINGS},
         description=str(data.get("description") or ""),
         tools=_names(path, data, "tools"),
         scene=_text_of(path, data, "scene"),
         playbook=path.parent / str(playbook) if playbook else None,
         mcp=_names(path, data, "mcp") or (),
+        knowledge=_names(path, data, "knowledge") or (),
         facts=_facts(path, front, data.get("facts") or {}),
     )
+
+
+def _as_written(value: Any) -> Any:
+    """YAML reads `on` and `off` as truth values, which no setting is."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def _facts(path: Path, front: str, given: Any) -> dict[str, FactsSettings | None]:

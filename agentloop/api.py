@@ -17,7 +17,7 @@ from agentloop.adapters.system_clock import SystemClock
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.agents import AgentFile, agent_file
 from agentloop.core import wire
-from agentloop.core.decide import Policies
+from agentloop.core.choices import Policies
 from agentloop.core.folding import begin, evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import Shell, run
@@ -218,6 +218,7 @@ class Agent:
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
             played_by=provider.played_by(self.settings, self.script),
+            expected_gap_s=self.settings.expected_gap_s,
             agentloop=__version__,
         )
 
@@ -229,10 +230,11 @@ class Agent:
     @contextmanager
     def registry(self, session_id: str) -> Iterator[Registry]:
         """The tools of a session. The agent's MCP servers run until the block ends."""
-        folder, blobs = self.workspace / self.settings.tools, self.sessions.blobs(session_id)
+        folder, sessions = self.workspace / self.settings.tools, self.sessions
+        own = freeze.built_in(self.workspace, self.file, sessions.blobs(session_id), sessions.log(session_id).news())
         config = mcp_config.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
         with mcp_servers.McpServers(config, self.workspace, redact=redactor(self.environment)) as served:
-            yield freeze.registry(folder, self.file, self._given_tools, blobs, served.tools)
+            yield freeze.registry(folder, self.file, self._given_tools, own, served.tools, self.settings.tool_search)
 
     # how it runs
 

@@ -18,10 +18,11 @@ from typing import NamedTuple
 from agentloop.core import cache, costs, tokens
 from agentloop.core.cache import Mark, Part
 from agentloop.core.folding import evolve, prefix_tokens
+from agentloop.core.parts import references
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
-from agentloop.types.blocks import Block
+from agentloop.types.blocks import RECALL, Block
 from agentloop.types.events import Event, InputGiven, ModelReplied, ModelRequested, ResultExtracted, ToolFinished
 from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard, Usage
@@ -29,7 +30,6 @@ from agentloop.types.usage import ModelCard, Usage
 KEPT_PAIRS = 6
 SUMMARY_CHARS = 200
 """What the six-pair habit keeps of an older assistant text."""
-RECALL = "recall"
 
 
 class Baselines(Frozen):
@@ -73,6 +73,7 @@ class OtherHands:
         self._automatic = _Automatic(static_tokens, state.card)
         self._every_turn = _EveryTurn(static_tokens, state.card)
         self._whole: dict[str, int] = {}
+        self._deferred = {str(t.get("name")): t for t in state.prefix.tools if t.get("defer_loading")}
         self._pending: list[Part] = []
         self._sent_at = state.started_at
         self._real = self._estimated = 0
@@ -112,7 +113,12 @@ class OtherHands:
             one.take(step)
 
     def _parts(self, role: str, content: Sequence[Block]) -> list[Part]:
-        return [_part(role, block, self._card, self._whole) for block in content]
+        return [self._with_found(_part(role, block, self._card, self._whole), block) for block in content]
+
+    def _with_found(self, part: Part, block: Block) -> Part:
+        """The part with the definitions of the deferred tools that its block is the first to find."""
+        found = [t for name in references(block) if (t := self._deferred.pop(name, None)) is not None]
+        return part._replace(tokens=part.tokens + sum(tokens.tool_tokens(t, self._card.tokenizer) for t in found))
 
     def baselines(self) -> Baselines:
         """What it comes to."""

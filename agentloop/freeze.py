@@ -10,37 +10,77 @@ from agentloop.adapters.model_table import Model
 from agentloop.adapters.recall import recall_tool
 from agentloop.agents import AgentFile
 from agentloop.core import prefix as prefixes
-from agentloop.core import wire
+from agentloop.core import tokens, wire
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
-from agentloop.ports import Blobs
-from agentloop.tooling import Registry, Tool
+from agentloop.knowledge import NAME as KNOWLEDGE
+from agentloop.knowledge import knowledge_tool
+from agentloop.ports import Blobs, News
+from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
+from agentloop.types.blocks import RECALL
 from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
-from agentloop.workspace import Settings
+from agentloop.workspace import Settings, ToolSearch
 
-RECALL = "recall"
 SERVED = "mcp__"
 """How the name of an MCP server's tool begins."""
+BUILT_IN = frozenset({RECALL, KNOWLEDGE})
+"""Tools that no folder holds: an agent may name them, and need not."""
+HOT_TOOLS = 5
+"""Tools that stay in the prefix where the others have to be searched for: the API's documentation advises 3 to 5."""
+SEARCHED_FROM_TOKENS = 10_000
+"""From so many estimated tokens of definitions on `tool_search: auto` searches. Measured by tests/bench/tool_search.py: a
+session that often needs other tools costs 3 to 7 % more behind search with 8,500 tokens, 26 % less with 14,300."""
+
+
+def built_in(workspace: Path, agent: AgentFile | None, blobs: Blobs, news: News) -> tuple[Tool, ...]:
+    """The tools that agentloop itself brings: `recall`; where the agent names folders of knowledge, the search in them.
+    Raises ConfigError where one of these is missing or empty."""
+    folders = agent.knowledge if agent is not None else ()
+    knowledge = (knowledge_tool(workspace, folders),) if folders else ()
+    return (recall_tool(blobs, news), *knowledge)
 
 
 def registry(
-    folder: Path, agent: AgentFile | None, given: Sequence[object], blobs: Blobs, served: Sequence[Tool] = ()
+    folder: Path,
+    agent: AgentFile | None,
+    given: Sequence[object],
+    own: Sequence[Tool],
+    served: Sequence[Tool] = (),
+    tool_search: ToolSearch = "off",
 ) -> Registry:
     """The tools of a session: those of the folder that the agent names (all, where it names none), those that were given,
-    those that its MCP servers offer, and `recall`. Without a prompt file, the folder does not count. An agent that names
-    some MCP tools has only these of them. Raises RegistryError."""
+    those that its MCP servers offer, and agentloop's own. Without a prompt file, the folder does not count. An agent that
+    names some MCP tools has only these of them. Raises RegistryError."""
     named = agent.tools if agent is not None else ()
+    first = [n for n in named or () if n not in BUILT_IN] or [as_tool(t).name for t in given]
     of_servers = tuple(n for n in named or () if n.startswith(SERVED))
-    named = tuple(n for n in named if n != RECALL and n not in of_servers) if named is not None else None  # all have recall
+    named = tuple(n for n in named if n not in BUILT_IN and n not in of_servers) if named is not None else None
     loaded = plugins.load_tools(folder) if named != () else []
     chosen = Registry(loaded).only(named).tools.values() if loaded or named else ()
-    offered = Registry(served).only(of_servers or None).tools.values()
+    most = MAX_TOOLS if tool_search == "off" else MAX_SEARCHED_TOOLS
+    offered = Registry(served, most).only(of_servers or None).tools.values()
     facts = agent.facts if agent is not None else {}
-    tools = Registry([*chosen, *given, *offered, recall_tool(blobs)])
+    tools = Registry([*chosen, *given, *offered, *own], most)
     tools.only(tuple(facts))
-    return Registry(_with_facts(t, facts) for t in tools.tools.values())
+    return _searched(Registry((_with_facts(t, facts) for t in tools.tools.values()), most), tool_search, first, own)
+
+
+def _searched(tools: Registry, mode: ToolSearch, first: Sequence[str], own: Sequence[Tool]) -> Registry:
+    """The tools as the setting says: all in the prefix, or all but agentloop's own and those that are named first."""
+    size = sum(tokens.tool_tokens(d, tokens.DEFAULT_FAMILY) for d in tools.definitions)
+    if mode == "off" or (mode == "auto" and size < SEARCHED_FROM_TOKENS):
+        return tools
+    mine = [t.name for t in own]
+    return tools.searched({*mine, *[n for n in first if n not in mine][: HOT_TOOLS - len(mine)]})
+
+
+def _as_before(tools: Registry, before: Prefix) -> Registry:
+    """The tools, searched for as they were when the session started, whatever the setting says now."""
+    if not any(t.get("defer_loading") for t in before.tools):
+        return tools.searched(tools.tools.keys())
+    return tools.searched({t["name"] for t in before.tools if not t.get("defer_loading")})
 
 
 def _with_facts(tool: Tool, facts: Mapping[str, FactsSettings | None]) -> Tool:
@@ -101,6 +141,7 @@ def resumption(
     """What changes when a session is taken up again: limits that were set explicitly, and, where that is accepted, the
     prefix. None where nothing does. Raises PrefixUnstable where the tools are others than they were."""
     wanted = limits_now.model_dump(include=set(explicit & Limits.model_fields.keys()))
+    tools = _as_before(tools, state.prefix)
     changed = state.limits.model_copy(update=wanted)
     new_limits = changed if changed != state.limits else None
     if tools.definitions == state.prefix.tools:

@@ -1,6 +1,6 @@
 """What the engine needs of the world. Adapters fulfil these; tests and the emulator fulfil them too."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -68,6 +68,10 @@ class Log(Protocol):
     def append(self, body: Body, at: datetime) -> Event:
         """Write one more event. Raises LogWriteFailed; then the event did not happen."""
         ...
+
+
+News = Callable[[], Iterable[Event]]
+"""A session's events that its last call did not give yet, oldest first."""
 
 
 class Blobs(Protocol):

@@ -7,9 +7,9 @@ a large result.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -26,6 +26,11 @@ Function = Callable[..., Any]
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """The API's documentation prints 64 characters, its error texts 128; the smaller holds everywhere."""
 MAX_TOOLS = 200
+MAX_SEARCHED_TOOLS = 10_000
+"""The most that the API's tool search looks through.
+https://platform.claude.com/docs/en/agents-and-tools/tool-use/tool-search-tool"""
+SEARCH_TOOL: Json = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
+"""The API's own tool that finds deferred ones by their names, descriptions and parameters. It runs there, never here."""
 MAX_DESCRIPTION_CHARS = 20_000
 
 
@@ -144,14 +149,14 @@ def as_tool(thing: object) -> Tool:
 class Registry:
     """The tools of a session, in a fixed order. Made once; it never changes."""
 
-    def __init__(self, things: Iterable[object]) -> None:
+    def __init__(self, things: Iterable[object], most: int = MAX_TOOLS) -> None:
         """Take these tools, sorted by name. Raises RegistryError for clashes, bad names and bad schemas."""
         tools = sorted(map(as_tool, things), key=lambda t: t.name)
         for first, second in pairwise(tools):
             if first.name == second.name:
                 raise RegistryError(f"two tools are named '{first.name}': {first.place} and {second.place}; rename one")
-        if len(tools) > MAX_TOOLS:
-            raise RegistryError(f"{len(tools)} tools, at most {MAX_TOOLS}; name those you need in the agent's 'tools'")
+        if len(tools) > most:
+            raise RegistryError(f"{len(tools)} tools, at most {most}; name those you need in the agent's 'tools'")
         self.tools: dict[str, Tool] = {t.name: t for t in tools}
         # copies: a tool can reach what it is made of, and what it changes there must not reach the prefix
         self.definitions: tuple[Json, ...] = tuple(deepcopy(t.definition) for t in tools)
@@ -163,6 +168,15 @@ class Registry:
         if missing := sorted(set(names) - set(self.tools)):
             raise RegistryError(f"no tool named {', '.join(missing)}; there are {', '.join(self.tools) or 'none'}")
         return Registry(self.tools[n] for n in dict.fromkeys(names))
+
+    def searched(self, hot: Collection[str]) -> "Registry":
+        """The same tools, all but these behind the API's tool search: their definitions are sent, and stand in the prompt
+        only once a search has found them. All as they are where these are all that there are."""
+        made = copy(self)
+        first = [deepcopy(t.definition) for t in self.tools.values() if t.name in hot]
+        later = [deepcopy(t.definition) | {"defer_loading": True} for t in self.tools.values() if t.name not in hot]
+        made.definitions = (SEARCH_TOOL, *first, *later) if later else tuple(first)
+        return made
 
     @property
     def cards(self) -> tuple[ToolCard, ...]:

@@ -22,6 +22,7 @@ from agentloop.types.usage import Ttl
 
 SETTINGS_FILE = "agentloop.toml"
 ENVIRONMENT = "AGENTLOOP_"
+ToolSearch = Literal["off", "auto", "on"]
 NOT_FROM_A_PROJECT = frozenset({"base_url", "price_table"})
 """A file that came with a project must not choose where keys and prompts are sent, or what things cost."""
 
@@ -42,13 +43,18 @@ class Settings(Strict):
     max_budget_usd: Decimal | None = Field(default=Decimal(5), ge=0, allow_inf_nan=False)
     max_wall_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=64_000, ge=1)
-    static_ttl: Ttl | Literal["off"] = "5m"
-    state_ttl: Ttl | Literal["off"] = "5m"
-    tail_ttl: Ttl | Literal["off"] = "5m"
-    facts_over_tokens: int = Field(default=1_000, ge=50)
+    static_ttl: Ttl | Literal["off", "auto"] = "auto"
+    state_ttl: Ttl | Literal["off", "auto"] = "auto"
+    tail_ttl: Ttl | Literal["off", "auto"] = "auto"
+    expected_gap_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Seconds between two requests, where they are known to be long from the start (slow tools, approvals): so that the first
+    entries are asked to live long enough."""
+    facts_over_tokens: int = Field(default=750, ge=50)
     """A larger tool result is shown as facts."""
-    facts_share: float = Field(default=0.25, gt=0, le=1, allow_inf_nan=False)
-    """What of it is shown, at most."""
+    facts_share: float = Field(default=0.45, gt=0, le=1, allow_inf_nan=False)
+    """What is shown of one that is just larger, at most; of larger ones less."""
+    tool_search: ToolSearch = "auto"
+    """Whether all but a few tools stay out of the prefix until the model searches for them; `auto`: where there are many."""
     allow_volatile: tuple[str, ...] = ()
     """Texts in the prefix that look volatile and are known to stay the same."""
     fsync: Literal["always", "never"] = "always"

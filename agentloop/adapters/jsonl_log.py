@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -79,11 +79,27 @@ class JsonlLog:
             return end, e
         return end, None
 
-    def _lines(self) -> Iterator[_Line]:
-        digest, end, number = b"", 0, 0
+    def news(self) -> Callable[[], Iterable[Event]]:
+        """A function that gives the events which its last call did not give yet; there may be no log yet. A line that is
+        just being written is left for the next call. Raises LogDamaged, LogVersion."""
+        reader, last = JsonlLog(self.folder), None
+
+        def unseen() -> Iterable[Event]:
+            nonlocal last
+            new = list(reader._lines(last, growing=True)) if reader.path.exists() else []
+            last = new[-1] if new else last
+            return [line.event for line in new]
+
+        return unseen
+
+    def _lines(self, behind: _Line | None = None, growing: bool = False) -> Iterator[_Line]:
+        digest, end, number = (b"", 0, 0) if behind is None else (behind.digest, behind.end, behind.event.seq + 1)
         with self.path.open("rb") as file:
+            file.seek(end)
             while data := file.readline(LONGEST_LINE):
                 number += 1
+                if growing and not data.endswith(b"\n"):  # a long line can be seen before its end is written
+                    return
                 if not data.endswith(b"\n") or b"\x00" in data:
                     if rest := file.read(LONGEST_LINE).strip(b"\x00"):
                         raise self._damaged(number, f"{len(rest):,} bytes follow it")

@@ -1,7 +1,7 @@
 """A log and blobs that live as long as the process: for tests, dry runs and `whatif`."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from agentloop.types.events import Body, Event
@@ -17,6 +17,18 @@ class MemoryLog:
     def events(self) -> Iterator[Event]:
         """Every event, oldest first."""
         return iter(tuple(self._events))
+
+    def news(self) -> Callable[[], Iterable[Event]]:
+        """A function that gives the events which its last call did not give yet."""
+        given = 0
+
+        def unseen() -> Iterable[Event]:
+            nonlocal given
+            new = self._events[given:]
+            given += len(new)
+            return new
+
+        return unseen
 
     def append(self, body: Body, at: datetime) -> Event:
         """Keep one more event."""

@@ -16,7 +16,7 @@ from agentloop.cli.options import agent_of, here, json_option, print_json, sessi
 from agentloop.core import prefix as prefixes
 from agentloop.core import tokens, wire
 from agentloop.errors import PrefixUnstable
-from agentloop.types.base import compact
+from agentloop.types.base import Json, compact
 from agentloop.types.request import Prefix
 
 ANOTHER_WORLD = {"PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C"}
@@ -58,7 +58,7 @@ def _prefix(agent: Agent) -> Prefix:
 
 def _description(agent: Agent, made: Prefix) -> dict[str, Any]:
     card = agent.model.card
-    parts = [(f"tool {t['name']}", compact(t), tokens.tool_tokens(t, card.tokenizer)) for t in made.tools]
+    parts = [_tool_part(t, card.tokenizer) for t in made.tools]
     parts.append(("system", made.system.encode(), tokens.estimate(made.system, card.tokenizer)))
     added = tokens.weights(card.tokenizer).frame + (card.tool_system_tokens if made.tools else 0)
     total = sum(size for _, _, size in parts) + added
@@ -72,6 +72,13 @@ def _description(agent: Agent, made: Prefix) -> dict[str, Any]:
         "min_cacheable_tokens": card.min_cacheable_tokens,
         "cacheable": total >= card.min_cacheable_tokens,
     }
+
+
+def _tool_part(tool: Json, family: str) -> tuple[str, bytes, int]:
+    """A tool's name, bytes and tokens: a deferred one has none until it is found."""
+    if tool.get("defer_loading"):
+        return f"tool {tool['name']} (deferred)", compact(tool), 0
+    return f"tool {tool['name']}", compact(tool), tokens.tool_tokens(tool, family)
 
 
 def _digest_elsewhere(workspace: Path, agent: str) -> str:
@@ -134,7 +141,7 @@ def list_(agent: str | None, as_json: bool, workspace: Path) -> None:
 def check_tools(agent: str | None, workspace: Path) -> None:
     """Would the API take these tools? Says which module, line and parameter it would not."""
     registry = _registry(workspace, agent)
-    size = sum(tokens.tool_tokens(d, tokens.DEFAULT_FAMILY) for d in registry.definitions)
+    size = sum(_tool_part(d, tokens.DEFAULT_FAMILY)[2] for d in registry.definitions)
     click.echo(f"{len(registry.tools)} tools are fine; {size:,} tokens on every request (estimated)")
 
 

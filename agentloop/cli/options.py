@@ -58,6 +58,7 @@ def frozen_options(command: Command) -> Command:
         click.option("--policy", type=click.Choice(["rent", "never", "keep_pairs", "every_turn"]), help="Compaction."),
         click.option("--state", type=click.Choice(["engine", "model"]), help="Who writes the session state."),
         click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),
+        click.option("--tool-search", type=click.Choice(["off", "auto", "on"]), help="Tools outside the prompt until needed."),
         click.option("--static-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of tools and system."),
         click.option("--state-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the session state."),
         click.option("--tail-ttl", type=click.Choice(["5m", "1h", "off"]), help="Cache lifetime of the turns."),

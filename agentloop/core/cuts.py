@@ -8,6 +8,7 @@ never parted from its result, and parallel results are never split.
 from typing import NamedTuple
 
 from agentloop.core.state import State
+from agentloop.types import blocks
 
 
 class Removed(NamedTuple):
@@ -24,10 +25,10 @@ def latest_cut(state: State, keep_pairs: int) -> int | None:
     """The first turn that is kept when `keep_pairs` pairs stay; None where nothing could be removed.
 
     The newest pair is the last reply and what is given now. A reply that goes on after a pause was given nothing, and
-    stays with the reply that it goes on from.
+    stays with the reply that it goes on from; so does one that holds the results of calls to the API's own tools there.
     """
     gone = len(state.turns) - keep_pairs if keep_pairs > 0 else 0
-    while gone > 0 and not state.turns[gone].given:
+    while gone > 0 and (not state.turns[gone].given or blocks.unmet_results(state.turns[gone].reply)):
         gone -= 1
     return state.keep_from + gone if gone > 0 else None
 

@@ -1,16 +1,15 @@
 """How each event of a log changes what is known of its session."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import assert_never
 
-from agentloop.core import costs, extraction, tokens
-from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn
+from agentloop.core import costs, extraction, parts, results, tokens
+from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn, changed
+from agentloop.core.wire import SYSTEM
 from agentloop.types import blocks
-from agentloop.types.base import compact
 from agentloop.types.blocks import Blocks, Call
 from agentloop.types.events import (
     Compacted,
@@ -28,17 +27,12 @@ from agentloop.types.events import (
     ToolStarted,
 )
 from agentloop.types.request import Prefix
-from agentloop.types.usage import ModelCard, Usage
+from agentloop.types.usage import ModelCard, Ttl, Usage
 
-if TYPE_CHECKING:
-    from dataclasses import replace as changed  # the checker knows this one's rules: names and types of the fields
-else:
-
-    def changed(state: State, **changes: Any) -> State:
-        """A state that differs in these fields: `dataclasses.replace`, ten times as fast on so many fields."""
-        new = object.__new__(State)
-        new.__dict__.update(state.__dict__, **changes)
-        return new
+_GAPS = 20
+"""How many gaps between requests are remembered."""
+_ANNOUNCED = 5
+"""An announced gap counts as so many that were seen."""
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -67,13 +61,14 @@ def begin(body: SessionStarted, at: datetime) -> State:
         played_by=body.played_by,
         started_at=at,
         running_since=at,
+        gaps=(body.expected_gap_s,) * _ANNOUNCED if body.expected_gap_s is not None else (),
     )
 
 
 def prefix_tokens(prefix: Prefix, card: ModelCard) -> int:
-    """Estimated tokens of tools and system prompt, with what the API adds for them."""
+    """Estimated tokens of tools and system prompt, with what the API adds for them; deferred tools stand outside."""
     family = card.tokenizer
-    tools = sum(tokens.tool_tokens(t, family) for t in prefix.tools)
+    tools = sum(tokens.tool_tokens(t, family) for t in prefix.tools if not t.get("defer_loading"))
     added = tokens.weights(family).frame + (card.tool_system_tokens if prefix.tools else 0)
     return tools + tokens.estimate(prefix.system, family) + added
 
@@ -98,9 +93,9 @@ def evolve(state: State, event: Event) -> State:
         case ToolStarted(call_id=call_id, effect=effect):
             return changed(state, started={**state.started, call_id: effect})
         case ToolFinished() as finished:
-            return _finished(state, finished)
+            return results.finished(state, finished)
         case ResultExtracted() as extracted:
-            return _extracted(state, extracted)
+            return results.extracted(state, extracted)
         case Compacted() as compacted:
             return _compacted(state, compacted)
         case SessionResumed() as resumed:
@@ -122,7 +117,10 @@ def _given(state: State, content: Blocks) -> State:
 
 def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     trouble = state.trouble._replace(handled=True) if state.trouble else None
-    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble)
+    gaps = state.gaps
+    if request.purpose == "turn" and state.sent is not None:
+        gaps = (*gaps, max(0.0, (at - state.sent.at).total_seconds()))[-_GAPS:]
+    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, gaps=gaps)
 
 
 def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
@@ -135,16 +133,17 @@ def _replied(state: State, replied: ModelReplied) -> State:
     sent_at = state.pending_at or state.running_since
     decision = state.pending.decision if state.pending else None
     rent = decision.rent_usd if decision else state.rent_usd
+    ttl = _tail_ttl(state.pending)
     prompt_tokens = state.prompt_tokens
     trouble = _trouble(state, replied)
     state = changed(
         _paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent
     )
     if trouble is not None and trouble.kind != "paused":
-        kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id)
+        kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id, ttl)
         return changed(state, sent=kept)
     content = blocks.without_blanks(reply.content)
-    size = tokens.blocks_tokens(content, state.card.tokenizer)
+    size = tokens.blocks_tokens(content, state.card.tokenizer) + _loaded_tokens(state, content)
     turn = Turn(state.given, state.given_tokens, content, size, reply.message_id)
     if not state.turns:
         state = changed(state, task=turn.given, task_tokens=turn.given_tokens)
@@ -161,8 +160,25 @@ def _replied(state: State, replied: ModelReplied) -> State:
         extraction=None,
         extraction_failed=False,
         started={},
-        sent=Sent(sent_at, prompt_tokens, 0, reply.message_id),
+        sent=Sent(sent_at, prompt_tokens, 0, reply.message_id, ttl),
+        facts_recalled=results.recalled(state, content),
     )
+
+
+def _loaded_tokens(state: State, content: Blocks) -> int:
+    """Estimated tokens of the deferred tools that a reply is the first in the view to find: their definitions stand there."""
+    found = set(parts.references(list(content)))
+    if not found:
+        return 0
+    known = {name for t in state.turns for name in parts.references(list(t.reply))}
+    tools = (t for t in state.prefix.tools if t.get("defer_loading") and t.get("name") in found - known)
+    return sum(tokens.tool_tokens(t, state.card.tokenizer) for t in tools)
+
+
+def _tail_ttl(request: ModelRequested | None) -> Ttl | None:
+    """How long the end of a request is asked to be cached: its last breakpoint, unless that is before the messages."""
+    last = request.breakpoints[-1] if request is not None and request.breakpoints else None
+    return last.ttl if last is not None and last.message != SYSTEM else None
 
 
 def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
@@ -244,50 +260,6 @@ def _asked_tokens(state: State, pending: ModelRequested) -> int:
     return extraction.prompt_tokens(result.raw.bytes, settings or FactsSettings(), pending.asked_of)
 
 
-def _finished(state: State, finished: ToolFinished) -> State:
-    results = (*state.results, finished)
-    state = changed(
-        state,
-        open_calls=tuple(c for c in state.open_calls if c.id != finished.call_id),
-        results=results,
-        started={c: e for c, e in state.started.items() if c != finished.call_id},
-    )
-    return state if state.open_calls or state.to_extract is not None else _answered(state)
-
-
-def _extracted(state: State, extracted: ResultExtracted) -> State:
-    """The result as it will be seen; the next one's turn comes, or all are answered."""
-    state = changed(state, extraction=None, extracted=state.extracted | {extracted.call_id})
-    if extracted.content is not None:
-        shown = {"content": extracted.content}
-        results = (r.model_copy(update=shown) if r.call_id == extracted.call_id else r for r in state.results)
-        state = changed(state, results=tuple(results))
-    return state if state.open_calls or state.to_extract is not None else _answered(state)
-
-
-def _answered(state: State) -> State:
-    """Every call has its answer: the answers, in the order of the calls, are what is given next."""
-    by_id = {r.call_id: r for r in state.results}
-    calls = blocks.calls(state.turns[-1].reply)
-    given = tuple(blocks.tool_result(c.id, by_id[c.id].content, by_id[c.id].is_error) for c in calls if c.id in by_id)
-    given += state.given
-    digest = _what_happened(calls, by_id)
-    invalid = all(r.outcome == "invalid" for r in state.results)
-    return changed(
-        state,
-        given=given,
-        given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
-        results=(),
-        repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
-        invalid_turns=state.invalid_turns + 1 if invalid else 0,
-    )
-
-
-def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) -> str:
-    what = [(c.name, c.input, results[c.id].content) for c in calls if c.id in results]
-    return hashlib.blake2b(compact(what), digest_size=8).hexdigest()
-
-
 def _compacted(state: State, compacted: Compacted) -> State:
     gone = compacted.keep_from - state.keep_from
     turns = state.turns[gone:]
@@ -312,10 +284,13 @@ def _compacted(state: State, compacted: Compacted) -> State:
 
 def _without_thinking(state: State) -> State:
     family = state.card.tokenizer
-    shown = (blocks.without_thinking(t.reply) for t in state.turns)
     turns = tuple(
-        replace(t, reply=reply, reply_tokens=tokens.blocks_tokens(reply, family))
-        for t, reply in zip(state.turns, shown, strict=True)
+        replace(
+            t,
+            reply=blocks.without_thinking(t.reply),
+            reply_tokens=t.reply_tokens - tokens.blocks_tokens(blocks.only_thinking(t.reply), family),
+        )
+        for t in state.turns
     )
     return changed(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
 
@@ -338,7 +313,7 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
         running_since=at,
     )
     if state.results and not state.open_calls and state.to_extract is None:  # the tool asks no model any more
-        state = changed(_answered(state), repeats=("", 0), invalid_turns=0)
+        state = changed(results.answered(state), repeats=("", 0), invalid_turns=0)
     if resumed.prefix is None:
         return state
     moved = changed(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)

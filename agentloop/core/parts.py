@@ -103,13 +103,21 @@ def parts_of(body: Json, card: ModelCard, assumed: Assumed = DOCUMENTED) -> tupl
     return row.parts, row.marks
 
 
+def message_parts(role: str, content: Sequence[Block], card: ModelCard) -> list[Part]:
+    """The parts of a message that does not open its prompt, of a request without deferred tools, on a model that keeps
+    earlier thinking: the message that opens it carries what the request sets besides its blocks."""
+    row = _Row()
+    _add_message(row, 0, {"role": role, "content": content}, card, {}, strip=False)
+    return row.parts
+
+
 def _add_message(row: "_Row", index: int, message: Json, card: ModelCard, deferred: dict[str, Json], strip: bool) -> None:
     for j, block in enumerate(as_blocks(message["content"])):
         kind = str(block.get("type"))
         if strip and kind in THINKING:
             continue
         size, loaded = tokens.block_tokens(block, card.tokenizer), []
-        for name in _references(block) if deferred else ():
+        for name in references(block) if deferred else ():
             if (tool := deferred.pop(name, None)) is not None:
                 loaded.append(_content(tool))
                 size += _tool_tokens(tool, card)
@@ -269,17 +277,17 @@ def _brings_tools(messages: Sequence[Json]) -> bool:
     return any(b.get("type") == "tool_addition" for content in lists for b in content)
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
     """The names of the tools that a block brings into the prompt."""
     if isinstance(value, list):
         for one in value:
-            yield from _references(one)
+            yield from references(one)
     elif isinstance(value, dict) and value.get("type") == "tool_reference":
         yield str(value.get("tool_name") or value.get("name"))
     elif isinstance(value, dict) and value.get("type") != "tool_use":
         for one in value.values():
             if isinstance(one, dict | list):
-                yield from _references(one)
+                yield from references(one)
 
 
 def _tool_tokens(tool: Json, card: ModelCard) -> int:

@@ -35,8 +35,9 @@ def _head(prefix: Prefix, ttl: Ttl | None) -> bytes:
     tools = list(prefix.tools)
     if prefix.system:
         head["system"] = [_with_mark({"type": "text", "text": prefix.system}, ttl)]
-    elif tools:
-        tools[-1] = _with_mark(tools[-1], ttl)
+    elif tools:  # a deferred tool stands in no prefix, so nothing can be cached up to it
+        last = max((i for i, t in enumerate(tools) if not t.get("defer_loading")), default=len(tools) - 1)
+        tools[last] = _with_mark(tools[last], ttl)
     if tools:
         head["tools"] = tools
     return compact(head)

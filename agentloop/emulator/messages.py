@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from agentloop.emulator import betas as beta_headers
-from agentloop.emulator import compacting, diagnostics, editing, reply, signatures, thoughts, validation
+from agentloop.emulator import compacting, diagnostics, editing, reply, signatures, thoughts, tool_search, validation
 from agentloop.emulator.catalogue import ModelRow
 from agentloop.emulator.diagnostics import Fingerprints
 from agentloop.emulator.ledger import Asked, Ledger, Reading
@@ -145,7 +145,7 @@ class Messages:
         body, card = request.body, request.card
         if body["max_tokens"] == 0:
             return ScriptedReply((), "max_tokens", f"msg_prewarm_{_digest(request)}", 0)
-        said = asked.reshaped(self._script.reply(body))
+        said = asked.reshaped(tool_search.answered(self._script.reply(body), body))
         said = thoughts.as_thought(said, body, request.model.traits, self._settings.adds_thinking)
         said = reply.stopped(said, body.get("stop_sequences") or (), card)
         return reply.within(said, body["max_tokens"], request.prompt.tokens, card)

@@ -33,7 +33,7 @@ import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
 from agentloop.core.cache import as_blocks
-from agentloop.emulator import script
+from agentloop.emulator import script, tool_search
 from agentloop.emulator.answers import invalid
 from agentloop.emulator.script import ScriptedReply
 from agentloop.errors import ConfigError
@@ -196,6 +196,8 @@ def _thinking(text: str) -> blocks.Block:
 
 def _call(call: Mapping[str, Json | None], request: Json, call_id: str) -> blocks.Block:
     [(name, arguments)] = call.items()
+    if name.startswith(tool_search.NAMES):
+        return blocks.tool_use(f"srv{call_id}", name, _filled(arguments or {}, request)) | {"type": "server_tool_use"}
     return blocks.tool_use(call_id, name, _filled(arguments or {}, request))
 
 

@@ -8,7 +8,7 @@ from agentloop.core.cache import Account
 from agentloop.core.parts import speed_of
 from agentloop.emulator.script import ScriptedReply
 from agentloop.types.base import Json
-from agentloop.types.blocks import THINKING, Block, Blocks
+from agentloop.types.blocks import THINKING, Block, Blocks, is_server_result
 from agentloop.types.usage import ModelCard
 
 NOTHING = Account(0, 0, 0, 0, None, {})
@@ -32,7 +32,7 @@ def stopped(reply: ScriptedReply, sequences: Sequence[str], card: ModelCard) -> 
 
 def within(reply: ScriptedReply, max_tokens: int, prompt_tokens: int, card: ModelCard) -> ScriptedReply:
     """The reply with its tokens counted, cut off where `max_tokens` or the model's window ends."""
-    size = tokens.blocks_tokens(reply.content, card.tokenizer)
+    size = tokens.blocks_tokens((b for b in reply.content if not is_server_result(b)), card.tokenizer)
     output = max(1, size if reply.output_tokens is None else reply.output_tokens)
     window = card.context_window - prompt_tokens
     limit = min(max_tokens, window)
@@ -58,7 +58,7 @@ def _cut(content: Blocks, room: int, family: str) -> Blocks:
     """The blocks that fit, and as much as fits of a text that does not."""
     kept: list[Block] = []
     for block in content:
-        size = tokens.block_tokens(block, family)
+        size = 0 if is_server_result(block) else tokens.block_tokens(block, family)
         if size <= room:
             kept.append(block)
             room -= size

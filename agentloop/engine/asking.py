@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from agentloop.core import extraction, wire
-from agentloop.core.decide import AskAbout, BudgetPolicy, CallModel, Settle
+from agentloop.core.choices import BudgetPolicy
+from agentloop.core.decide import AskAbout, CallModel, Settle
 from agentloop.core.folding import evolve
 from agentloop.core.state import State
 from agentloop.core.tokens import DEFAULT_FAMILY, estimate

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
-from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, Policies, RunTools, Settle, Tell, decide
+from agentloop.core.choices import Policies
+from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, RunTools, Settle, Tell, decide
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
 from agentloop.engine import asking, recovery, tools

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from agentloop.core.decide import FactsPolicy, Shown
+from agentloop.core.choices import FactsPolicy, Shown
 from agentloop.core.state import State
 from agentloop.policies.facts import HeadTailMatches
 from agentloop.ports import Answer, Blobs, ToolRunner
@@ -57,10 +57,11 @@ def idempotency_key(state: State, call: Call) -> str:
     return f"{state.session_id}:{call.id}"
 
 
-def _shown(call: Call, content: str, card: ToolCard, digest: str, family: str, facts: FactsPolicy) -> Shown:
+def _shown(call: Call, content: str, card: ToolCard, digest: str, state: State, facts: FactsPolicy) -> Shown:
     """What the facts policy shows; head and tail where it fails or shows more than there is."""
+    family = state.card.tokenizer
     try:
-        shown = facts.shown(call, content, card.facts, digest, family, card.facts_settings)
+        shown = facts.shown(call, content, card.facts, digest, family, card.facts_settings, state)
     except Exception:  # noqa: BLE001  a policy of somebody's own must not end a session over one result
         return HeadTailMatches().shown(call, content, card.facts, digest, family)
     longer = isinstance(shown.content, str) and len(shown.content) > len(content)
@@ -72,7 +73,7 @@ def _finished(call: Call, answer: Answer, state: State, facts: FactsPolicy, card
     if isinstance(content, str) and not answer.is_error:
         data = content.encode()
         digest = hashlib.sha256(data).hexdigest()
-        shown = _shown(call, content, card, digest, state.card.tokenizer, facts)
+        shown = _shown(call, content, card, digest, state, facts)
         content, raw = shown.content, shown.raw
         if raw is not None:
             blobs.put(data)  # before the model can see the handle

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from agentloop.core.decide import Policies
+from agentloop.core.choices import Policies
 from agentloop.errors import ConfigError, UsageError
 from agentloop.policies.budget import Budget, HardBudget
-from agentloop.policies.caching import Caching, FourMarks, WrittenTtl
+from agentloop.policies.caching import Caching, ChosenTtl, FourMarks
 from agentloop.policies.compaction import Compaction, EveryTurn, KeepPairs, Never, Rent
 from agentloop.policies.facts import ByKind, Facts, HeadTailMatches, Whole
 from agentloop.policies.ledger import EngineLedger, Ledger, LinesLedger, ModelLedger
+from agentloop.policies.threshold import Threshold
 from agentloop.types.base import Json, Settings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Never",
     "PolicySettings",
     "Rent",
+    "Threshold",
     "Whole",
     "from_settings",
     "preset",
@@ -36,7 +38,7 @@ __all__ = [
 class PolicySettings(Settings):
     """The policies of a session, as they are written into its log."""
 
-    compaction: Annotated[Compaction, Field(discriminator="kind")] = Rent()
+    compaction: Annotated[Compaction | Threshold, Field(discriminator="kind")] = Rent()
     ledger: Annotated[Ledger, Field(discriminator="kind")] = EngineLedger()
     facts: Annotated[Facts, Field(discriminator="kind")] = ByKind()
     budget: Budget = HardBudget()
@@ -53,10 +55,10 @@ class PolicySettings(Settings):
 
 PRESETS: dict[str, PolicySettings] = {
     "rent": PolicySettings(),
-    "never": PolicySettings(compaction=Never()),
+    "never": PolicySettings(compaction=Never(), caching=FourMarks(cuts=False)),
     "keep_pairs": PolicySettings(compaction=KeepPairs()),
     "every_turn": PolicySettings(
-        compaction=EveryTurn(), ledger=LinesLedger(), caching=FourMarks(state_ttl="off", tail_ttl="off")
+        compaction=EveryTurn(), ledger=LinesLedger(), caching=FourMarks(static_ttl="5m", state_ttl="off", tail_ttl="off")
     ),
 }
 
@@ -66,11 +68,23 @@ def recorded(data: Json) -> PolicySettings:
     if data.get("kind") == "own":
         raise UsageError("the session ran under policies of your own: give them again (policies=...), in Python")
     try:
-        return PolicySettings.model_validate(data)
+        return PolicySettings.model_validate(_completed(data))
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise UsageError(f"the session's policies are not known here ({where}: {fault['msg']}): upgrade agentloop") from e
+
+
+def _completed(data: Json) -> Json:
+    """With what held before there was a setting for it, where a log is older than the setting: it replays by that."""
+    ledger, facts = data.get("ledger"), data.get("facts")
+    if isinstance(ledger, dict) and ledger.get("kind") == "engine":
+        ledger = {"index_share": None, **ledger}
+    elif isinstance(ledger, dict) and isinstance(engine := ledger.get("engine"), dict):
+        ledger = {**ledger, "engine": {"index_share": None, **engine}}
+    if isinstance(facts, dict) and facts.get("kind") == "by_kind":
+        facts = {"growth": 1.0, **facts}
+    return data | {k: v for k, v in (("ledger", ledger), ("facts", facts)) if v is not None}
 
 
 def preset(name: str) -> PolicySettings:
@@ -82,11 +96,11 @@ def from_settings(
     base: PolicySettings,
     *,
     keep_pairs: int = 6,
-    static_ttl: WrittenTtl = "5m",
-    state_ttl: WrittenTtl = "5m",
-    tail_ttl: WrittenTtl = "5m",
-    facts_over_tokens: int = 1_000,
-    facts_share: float = 0.25,
+    static_ttl: ChosenTtl = "auto",
+    state_ttl: ChosenTtl = "auto",
+    tail_ttl: ChosenTtl = "auto",
+    facts_over_tokens: int = 750,
+    facts_share: float = 0.45,
     state_written_by: str = "engine",
 ) -> PolicySettings:
     """A preset with the settings of a workspace. `every_turn` keeps its own state and caching: it is a baseline."""
@@ -95,7 +109,8 @@ def from_settings(
     if isinstance(compaction, Rent) and tail_ttl != "off":
         changes["ttl"] = tail_ttl
     try:
-        caching = FourMarks(static_ttl=static_ttl, state_ttl=state_ttl, tail_ttl=tail_ttl)
+        cuts = base.caching.cuts
+        caching = FourMarks(static_ttl=static_ttl, state_ttl=state_ttl, tail_ttl=tail_ttl, cuts=cuts)
     except ValidationError as e:
         ttls = f"static_ttl {static_ttl}, state_ttl {state_ttl}, tail_ttl {tail_ttl}"
         raise ConfigError(f"{ttls}: the API wants longer lifetimes first; give 1h to those before it too") from e

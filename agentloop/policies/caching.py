@@ -5,15 +5,16 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from agentloop.core import lifetimes
+from agentloop.core.lifetimes import Lifetimes, WrittenTtl
 from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Settings
 from agentloop.types.blocks import THINKING, Message
 from agentloop.types.request import Breakpoint
-from agentloop.types.usage import Ttl
 
-WrittenTtl = Ttl | Literal["off"]
-_ORDER: dict[WrittenTtl, int] = {"1h": 0, "5m": 1, "off": 1}
+ChosenTtl = WrittenTtl | Literal["auto"]
+_ORDER: dict[ChosenTtl, int] = {"1h": 0, "5m": 1}
 
 
 class FourMarks(Settings):
@@ -21,29 +22,46 @@ class FourMarks(Settings):
 
     3 makes any number of parallel results safe: the API looks back over 20 positions only, and from there it finds the
     last request's entry at once. Longer lifetimes must come first (docs/build-with-claude/prompt-caching).
+    A tail that will hardly be read before it dies is not written at all.
     """
 
     kind: Literal["four_marks"] = "four_marks"
-    static_ttl: WrittenTtl = "5m"
-    state_ttl: WrittenTtl = "5m"
-    tail_ttl: WrittenTtl = "5m"
+    static_ttl: ChosenTtl = "auto"
+    """`auto`: what is cheapest, if the next gaps are as the last were."""
+    state_ttl: ChosenTtl = "auto"
+    tail_ttl: ChosenTtl = "auto"
+    cuts: bool = True
+    """Whether the compaction policy cuts a history that has gone cold: then less of it has to be written again."""
 
     @model_validator(mode="after")
     def _longest_first(self) -> "FourMarks":
-        written = [t for t in (self.static_ttl, self.state_ttl, self.tail_ttl) if t != "off"]
+        written = [t for t in (self.static_ttl, self.state_ttl, self.tail_ttl) if t not in ("off", "auto")]
         if written != sorted(written, key=_ORDER.__getitem__):
             raise ValueError("the API wants 1h entries before 5m entries: static_ttl, then state_ttl, then tail_ttl")
         return self
 
+    def lifetimes(self, state: State) -> Lifetimes:
+        """Those that are set; the others as they are cheapest, in the order that the API wants."""
+        given = (self.static_ttl, self.state_ttl, self.tail_ttl)
+        plan = lifetimes.planned(state, self.cuts)
+        static, behind, tail = (own if ttl == "auto" else ttl for ttl, own in zip(given, plan, strict=True))
+        if tail == "1h" and "5m" in (static, behind):
+            tail = "5m" if "5m" in given[:2] else tail
+            static, behind = (tail if ttl == "5m" else ttl for ttl in (static, behind))
+        if behind == "1h" and static == "5m":
+            static, behind = ("1h", behind) if self.static_ttl == "auto" else (static, "5m")
+        return Lifetimes(static, behind, tail)
+
     def breakpoints(self, state: State, messages: Sequence[Message]) -> tuple[Breakpoint, ...]:
         """The breakpoints of a request that carries these messages, first to last."""
-        static = _mark(SYSTEM, 0, self.static_ttl) if state.prefix.system or state.prefix.tools else None
+        ttl = self.lifetimes(state)
+        static = _mark(SYSTEM, 0, ttl.static) if state.prefix.system or state.prefix.tools else None
         # in a view of one message, the last request ended inside of what the state's mark covers
-        behind_state = len(messages) > 1 or self.state_ttl == "off"
+        behind_state = len(messages) > 1 or ttl.state == "off"
         marks = (
-            _previous_end(state, messages, self.tail_ttl if behind_state else self.state_ttl),
-            _last(messages, len(messages) - 1, self.tail_ttl),
-            _last(messages, 0, self.state_ttl),
+            _previous_end(state, messages, ttl.tail if behind_state else ttl.state),
+            _last(messages, len(messages) - 1, ttl.tail),
+            _last(messages, 0, ttl.state),
             static,
         )
         return tuple(sorted({(m.message, m.block): m for m in marks if m is not None}.values()))

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from agentloop.core import costs, cuts
+from agentloop.core import costs, cuts, lifetimes
+from agentloop.core.choices import LedgerPolicy
 from agentloop.core.costs import MILLION
-from agentloop.core.decide import LedgerPolicy
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.types.base import Settings
@@ -79,8 +79,8 @@ class Rent(Settings):
     keep_pairs: int = Field(default=6, ge=1)
     hard_cap_tokens: int = Field(default=150_000, ge=1_000)
     """Above this prompt a cut is made for the quality of answers, whatever it costs."""
-    ttl: Ttl = "5m"
-    """Lifetime of the moving part, as the caching policy writes it."""
+    ttl: Ttl | Literal["auto"] = "auto"
+    """Lifetime of the moving part, as the caching policy writes it; `auto`: as it is planned."""
 
     def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
         """A cut when the rent that was paid reaches its price."""
@@ -95,7 +95,7 @@ class Rent(Settings):
         warm = self._warm(state, now)
         price = self._price(state, p, segment, gain, warm)
         saves = gain * p.cache_read / MILLION
-        rent = state.rent_usd + (saves if warm else gain * _write(p, self.ttl) / MILLION)
+        rent = state.rent_usd + (saves if warm else gain * self._write(state, p) / MILLION)
         reason = self._reason(state, price, saves, warm)
         if reason is None:
             return Decision(rent_usd=rent, price_usd=price, saves_usd=saves)
@@ -104,11 +104,17 @@ class Rent(Settings):
     def _warm(self, state: State, now: datetime) -> bool:
         """Whether the last request is still cached: by the clock, never by the last reply's usage."""
         assert state.sent is not None
-        return (now - state.sent.at).total_seconds() <= TTL_SECONDS[self.ttl]
+        ttl = (state.sent.ttl or "5m") if self.ttl == "auto" else self.ttl
+        return (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
+
+    def _write(self, state: State, p: Prices) -> Decimal:
+        """What a token of the moving part costs when it is written."""
+        ttl = lifetimes.planned(state).tail if self.ttl == "auto" else self.ttl
+        return {"5m": p.cache_write_5m, "1h": p.cache_write_1h, "off": p.input}[ttl]
 
     def _price(self, state: State, p: Prices, segment: int, gain: int, warm: bool) -> Decimal:
         """What a cut costs now, net: the input of this request after the cut, less the input as it stands."""
-        write = _write(p, self.ttl)
+        write = self._write(state, p)
         if not warm:
             return -gain * write / MILLION
         assert state.sent is not None
@@ -134,10 +140,6 @@ class Rent(Settings):
 
 def _segment_tokens(state: State, ledger: LedgerPolicy, keep_from: int) -> int:
     return estimate(ledger.segment(state, keep_from), state.card.tokenizer)
-
-
-def _write(p: Prices, ttl: Ttl) -> Decimal:
-    return p.cache_write_1h if ttl == "1h" else p.cache_write_5m
 
 
 def _steps(state: State) -> list[int]:

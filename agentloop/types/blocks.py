@@ -14,6 +14,8 @@ Block = Json
 Blocks = tuple[Block, ...]
 Role = Literal["user", "assistant"]
 
+RECALL = "recall"
+"""The tool by which the model asks for more of what it was shown as facts."""
 THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -77,6 +79,22 @@ def calls(content: Iterable[Block]) -> tuple[Call, ...]:
 def without_thinking(content: Blocks) -> Blocks:
     """The blocks of a reply that are not thinking."""
     return tuple(b for b in content if b.get("type") not in THINKING)
+
+
+def only_thinking(content: Blocks) -> Blocks:
+    """The blocks of a reply that are thinking."""
+    return tuple(b for b in content if b.get("type") in THINKING)
+
+
+def is_server_result(block: Block) -> bool:
+    """Whether a block of a reply is what one of the API's own tools answered: the model did not write it."""
+    return str(block.get("type")).endswith("_tool_result")
+
+
+def unmet_results(content: Blocks) -> bool:
+    """Whether a reply begins with what the API's own tools answered to calls of the reply before it."""
+    called = {b.get("id") for b in content if b.get("type") in ("server_tool_use", "mcp_tool_use")}
+    return any(b.get("tool_use_id") not in called for b in content if is_server_result(b))
 
 
 def says_something(content: Blocks) -> bool:

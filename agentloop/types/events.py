@@ -124,6 +124,8 @@ class SessionStarted(Frozen):
     """Who answers as the model: `api`, `script:NAME` or `recording:NAME`."""
     agentloop: str = ""
     """The version that wrote the log."""
+    expected_gap_s: float | None = None
+    """Seconds that are announced to pass between two requests, in the mean."""
     left_out: tuple[str, ...] = ()
     """Of an imported session: what its source holds and this log does not."""
 

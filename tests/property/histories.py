@@ -24,7 +24,7 @@ from agentloop.adapters.recall import recall_tool
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core import extraction, wire
 from agentloop.core.cache import parts_of
-from agentloop.core.decide import Policies
+from agentloop.core.choices import Policies
 from agentloop.core.folding import begin, evolve
 from agentloop.core.state import State
 from agentloop.engine import Interrupted, Shell, run

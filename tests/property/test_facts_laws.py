@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentloop.core import tokens
-from agentloop.core.decide import Shown
+from agentloop.core.choices import Shown
 from agentloop.policies.facts import ByKind, FactsSettings, budget, cutting, kinds
 from agentloop.types.blocks import Call
 

@@ -38,6 +38,17 @@ def test_tools_are_named_in_a_list_or_by_commas(tmp_path: Path, written: str) ->
     assert agent_file(prompt(tmp_path, f"---\ntools: {written}\n---\nBe brief.")).tools == ("read_file", "pay")
 
 
+def test_on_and_off_are_settings_and_no_truth_values(tmp_path: Path) -> None:
+    path = prompt(tmp_path, "---\ntool_search: on\nstatic_ttl: off\n---\nBe brief.")
+
+    assert agent_file(path).settings == {"tool_search": "on", "static_ttl": "off"}
+
+
+@pytest.mark.parametrize("written", ["docs, more/notes", "[docs, more/notes]"])
+def test_folders_of_knowledge_are_named_in_a_list_or_by_commas(tmp_path: Path, written: str) -> None:
+    assert agent_file(prompt(tmp_path, f"---\nknowledge: {written}\n---\nBe brief.")).knowledge == ("docs", "more/notes")
+
+
 @pytest.mark.parametrize("written", ["7", "{a: b}", "[1, 2]"])
 def test_tools_that_are_no_names_are_told(tmp_path: Path, written: str) -> None:
     path = prompt(tmp_path, f"---\ntools: {written}\n---\nBe brief.")

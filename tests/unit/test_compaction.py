@@ -8,7 +8,7 @@ from statistics import mean
 import pytest
 
 from agentloop.adapters.model_table import find, models
-from agentloop.core.decide import CompactionPolicy
+from agentloop.core.choices import CompactionPolicy
 from agentloop.core.folding import evolve
 from agentloop.core.state import State
 from agentloop.policies import EveryTurn, KeepPairs, Never, Rent
@@ -145,7 +145,7 @@ def test_a_cold_turn_with_nothing_to_remove_does_not_cut() -> None:
 
 def test_a_warm_turn_right_after_a_cold_one_does_not_cut_because_of_it() -> None:
     """The cold reply's usage says that everything was written; the clock says that the cache is warm now."""
-    session = Session(Rent()).ask(5).ask(1, gap_s=3_600)
+    session = Session(Rent(ttl="5m")).ask(5).ask(1, gap_s=3_600)
     session.ask()
 
     decision = session.weigh()

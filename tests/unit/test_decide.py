@@ -4,7 +4,8 @@ from decimal import Decimal
 import pytest
 
 from agentloop.core import decide as module
-from agentloop.core.decide import CallModel, Compact, Finish, Policies, RunTools, Tell, decide
+from agentloop.core.choices import Policies
+from agentloop.core.decide import CallModel, Compact, Finish, RunTools, Tell, decide
 from agentloop.core.view import messages
 from agentloop.policies import EveryTurn, KeepPairs, ModelLedger, Never, PolicySettings
 from agentloop.testing import NOON, calls_tool, card, given, reply, says, started

@@ -3,22 +3,24 @@ import pytest
 from agentloop.core import tokens
 from agentloop.policies import ByKind, HeadTailMatches, PolicySettings, from_settings, preset
 from agentloop.policies.facts import cutting
+from agentloop.testing import given, started
 from agentloop.types.blocks import Call
 from agentloop.types.events import FactsSettings
 from tests.unit.facts_of import FAMILY, HANDLE, NOTE, facts
+from tests.unit.lines import after
 
 CALL = Call("c", "read", {"path": "shop.py"})
 PROSE = "\n".join(f"Sentence {n} tells of the sea and of the weather at the harbour." for n in range(400))
 
 
 def test_a_result_of_few_tokens_is_shown_whole() -> None:
-    small = PROSE[:3_000]
+    small = PROSE[:2_200]
 
-    assert tokens.estimate(small) <= 1_000
+    assert 500 < tokens.estimate(small) <= 750
     assert ByKind().shown(CALL, small, "facts", HANDLE, FAMILY) == (small, None)
 
 
-def test_a_large_result_is_cut_to_a_quarter_and_what_is_left_out_is_said_and_recorded() -> None:
+def test_a_large_result_is_cut_and_what_is_left_out_is_said_and_recorded() -> None:
     shown = ByKind().shown(CALL, PROSE, "facts", HANDLE, FAMILY)
 
     assert isinstance(shown.content, str)
@@ -26,7 +28,7 @@ def test_a_large_result_is_cut_to_a_quarter_and_what_is_left_out_is_said_and_rec
     assert shown.content.endswith(f"[{shown.raw.left_out} {NOTE}")
     assert (shown.raw.digest, shown.raw.bytes, shown.raw.extractor) == (HANDLE, len(PROSE), "by_kind")
     assert shown.raw.tokens == tokens.estimate(PROSE)
-    assert 0.15 < tokens.estimate(shown.content) / shown.raw.tokens <= 0.25
+    assert 0.08 < tokens.estimate(shown.content) / shown.raw.tokens <= 0.15
 
 
 def test_no_result_takes_more_than_the_limit() -> None:
@@ -39,13 +41,33 @@ def test_a_tool_that_wants_its_results_whole_gets_them_whole() -> None:
     assert ByKind().shown(CALL, PROSE, "keep", HANDLE, FAMILY) == (PROSE, None)
 
 
-@pytest.mark.parametrize(
-    ("settings", "most"), [(FactsSettings(share=0.1), 0.1), (FactsSettings(share=0.5), 0.5), (FactsSettings(), 0.25)]
-)
+@pytest.mark.parametrize(("settings", "most"), [(FactsSettings(share=0.1), 0.1), (FactsSettings(share=0.5), 0.5)])
 def test_a_tool_may_set_the_share_of_its_results(settings: FactsSettings, most: float) -> None:
     shown = ByKind(at_most_tokens=100_000).shown(CALL, PROSE, "facts", HANDLE, FAMILY, settings)
 
     assert most * 0.8 < tokens.estimate(str(shown.content)) / tokens.estimate(PROSE) <= most
+
+
+@pytest.mark.parametrize("times", [2, 4, 16])
+def test_what_is_shown_grows_with_the_root_of_the_size(times: int) -> None:
+    text = "\n".join(PROSE.split("\n")[: 25 * times])
+    size = tokens.estimate(text)
+
+    shown = ByKind().shown(CALL, text, "facts", HANDLE, FAMILY)
+
+    assert tokens.estimate(str(shown.content)) <= 0.45 * 750 * (size / 750) ** 0.5 + 1
+
+
+def test_values_that_the_model_can_see_elsewhere_are_not_repeated() -> None:
+    lines = PROSE.split("\n")
+    text = "\n".join([*lines[:200], "KX-4711-A and KX-4712-B " + "are well and good " * 30, *lines[200:]])
+    state = after(started(), given("look at KX-4711-A"))
+
+    alone = str(ByKind().shown(CALL, text, "facts", HANDLE, FAMILY).content)
+    knowing = str(ByKind().shown(CALL, text, "facts", HANDLE, FAMILY, None, state).content)
+
+    assert "values left out: KX-4711-A KX-4712-B" in alone
+    assert "values left out: KX-4712-B" in knowing
 
 
 def test_a_tool_may_set_what_counts_as_large() -> None:

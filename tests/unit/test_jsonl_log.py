@@ -476,3 +476,40 @@ def test_an_interrupt_in_the_middle_of_an_append_leaves_a_log_that_goes_on(
 
     assert after.seq == 2
     assert [e.seq for e in JsonlLog(tmp_path / "s").events()] == [0, 1, 2]
+
+
+def test_news_of_a_line_whose_end_is_written_while_it_is_read_come_with_the_next_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = written(tmp_path)
+    log = put(tmp_path, data[:-10])
+    unseen = log.news()
+    real_open = Path.open
+
+    class Growing:
+        """A file that is longer whenever it is asked again."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> "Growing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def readline(self, most: int) -> bytes:
+            line: bytes = self.file.readline(most)
+            if line and not line.endswith(b"\n"):
+                log.path.write_bytes(data)
+            return line
+
+    with monkeypatch.context() as m:
+        m.setattr(Path, "open", lambda path, *a, **k: Growing(real_open(path, *a, **k)))
+        first = [e.body for e in unseen()]
+
+    assert first == BODIES[:-1]
+    assert [e.body for e in unseen()] == BODIES[-1:]

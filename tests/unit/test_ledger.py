@@ -1,5 +1,7 @@
+from time import perf_counter
+
 from agentloop.core.state import State
-from agentloop.policies import EngineLedger, ModelLedger
+from agentloop.policies import ByKind, EngineLedger, ModelLedger, recorded
 from agentloop.policies.ledger import HEADER
 from agentloop.testing import calls_tool, given, reply, says, started
 from agentloop.types.blocks import text, tool_use
@@ -130,3 +132,31 @@ def test_a_result_of_blocks_is_read_for_its_values_too() -> None:
     blocks = finished("c").model_copy(update={"content": [text("w" * 100 + " BLOCK-7"), {"type": "image", "source": {}}]})
 
     assert LEDGER.segment(session(*turn(calls_tool("c", "look"), blocks)), 1).endswith("values: BLOCK-7")
+
+
+def test_a_log_from_before_the_index_had_a_bound_replays_by_what_held_then() -> None:
+    said = [turn(calls_tool(n, "look"), finished(n, f"{'word ' * 20}{n}-1001 {n}-1002 größe-{n}")) for n in ("aa", "bb")]
+    was = {"kind": "engine", "chars_per_pair": 1_500, "said_chars": 200, "told_chars": 20_000}
+
+    then = recorded({"ledger": was, "facts": {"kind": "by_kind", "share": 0.25}})
+
+    assert then.ledger.segment(session(*said[0], *said[1]), 2).endswith("   values: aa-1001 aa-1002 bb-1001 bb-1002")
+    assert then.facts == ByKind(share=0.25, growth=1.0)
+    assert recorded({"ledger": {"kind": "model", "engine": was}}).ledger == ModelLedger(engine=then.ledger)
+
+
+def test_what_a_log_of_today_says_of_the_index_holds() -> None:
+    today = {"ledger": EngineLedger().model_dump(mode="json"), "facts": ByKind().model_dump(mode="json")}
+
+    assert (recorded(today).ledger, recorded(today).facts) == (EngineLedger(), ByKind())
+
+
+def test_a_long_run_of_characters_that_names_may_hold_is_read_once_and_not_from_each_of_them() -> None:
+    runs = "a@" * 40_000 + " ORD-77 " + "--a" * 40_000
+    state = session(*turn(calls_tool("a", "look"), finished("a", runs)))
+
+    began = perf_counter()
+    segment = LEDGER.segment(state, 1)
+
+    assert "ORD-77" in segment
+    assert perf_counter() - began < 6  # 20 seconds and more, where each character begins anew

@@ -11,7 +11,7 @@ import pytest
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core import wire
-from agentloop.core.decide import Policies
+from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.engine import Interrupted, Shell, run
 from agentloop.errors import LogWriteFailed

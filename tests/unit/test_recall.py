@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from agentloop.adapters.memory import MemoryBlobs
-from agentloop.adapters.recall import MAX_CHARS, MAX_LINES, part, recall_tool
+from agentloop.adapters.recall import recall_tool
+from agentloop.result_text import MAX_CHARS, MAX_LINES, part
 
 TEXT = "\n".join(["Order A-1042", "two scarves", "paid by card", "Order A-1043", "one Scarf, paid in cash"])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from agentloop.adapters.memory import MemoryBlobs
 from agentloop.adapters.toolbox import Toolbox
-from agentloop.core.decide import Shown
+from agentloop.core.choices import Shown
 from agentloop.core.state import State
 from agentloop.engine.tools import answers
 from agentloop.policies import HeadTailMatches

@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from agentloop.core import tokens
-from agentloop.core.decide import Shown
-from agentloop.policies.facts import asked, budget, cutting
+from agentloop.core.choices import Shown
+from agentloop.core.state import State
+from agentloop.policies.facts import asked, budget, cutting, floor, seen
 from agentloop.types.base import Settings, compact
 from agentloop.types.blocks import Call
 from agentloop.types.events import FactsSettings, RawResult
@@ -28,7 +29,14 @@ class Whole(Settings):
     kind: Literal["whole"] = "whole"
 
     def shown(
-        self, call: Call, content: str, mode: str, handle: str, family: str, settings: FactsSettings | None = None
+        self,
+        call: Call,
+        content: str,
+        mode: str,
+        handle: str,
+        family: str,
+        settings: FactsSettings | None = None,
+        state: State | None = None,
     ) -> Shown:
         """The result as it is."""
         return Shown(content)
@@ -38,27 +46,44 @@ class ByKind(Settings):
     """What matters in a result of its kind, and an index of the exact values that are left out."""
 
     kind: Literal["by_kind"] = "by_kind"
-    over_tokens: int = Field(default=1_000, ge=50)
+    over_tokens: int = Field(default=750, ge=50)
     """A result of at most this many tokens is shown whole."""
-    share: float = Field(default=0.25, gt=0, le=1)
-    """What is shown of a larger one, at most."""
+    share: float = Field(default=0.45, gt=0, le=1)
+    """What is shown of one that is just larger, at most."""
+    growth: float = Field(default=0.5, gt=0, le=1)
+    """How what is shown grows with the result: as this power of its size. A long text repeats its names (Heaps' law)."""
     at_most_tokens: int = Field(default=4_000, ge=50)
 
     def shown(
-        self, call: Call, content: str, mode: str, handle: str, family: str, settings: FactsSettings | None = None
+        self,
+        call: Call,
+        content: str,
+        mode: str,
+        handle: str,
+        family: str,
+        settings: FactsSettings | None = None,
+        state: State | None = None,
     ) -> Shown:
         """The result, or its facts where it is large and the tool wants facts. Never longer than the result."""
         size = tokens.estimate(content, family)
         own = settings or FactsSettings()
         if mode != "facts" or size <= (own.over_tokens or self.over_tokens):
             return Shown(content)
-        room = budget.room(size, own.share or self.share, self.at_most_tokens)
-        wanted = cutting.Wanted(asked.words(call), own.fields, own.keep_lines)
+        if state is not None and size <= floor.floor(state, call.name, own.share or self.share):
+            return Shown(content)
+        most = size * own.share if own.share else self._room(size, own.over_tokens or self.over_tokens)
+        room = min(int(most), self.at_most_tokens) * 1_000
+        known = seen.values(state) if state is not None else frozenset()
+        wanted = cutting.Wanted(asked.words(call), own.fields, own.keep_lines, known)
         text, left_out = _within(content, wanted, room, handle, budget.meter(family))
         if len(text) >= len(content) or tokens.estimate(text, family) >= size:
             return Shown(content)
         raw = len(content.encode("utf-8", "replace"))
         return Shown(text, RawResult(digest=handle, bytes=raw, tokens=size, extractor=self.kind, left_out=left_out))
+
+    def _room(self, size: int, over_tokens: int) -> float:
+        """Tokens that may be shown of a result of this size."""
+        return float(self.share * over_tokens * (size / over_tokens) ** self.growth)
 
 
 def _within(content: str, wanted: cutting.Wanted, room: int, handle: str, meter: budget.Meter) -> tuple[str, str]:
@@ -89,7 +114,14 @@ class HeadTailMatches(Settings):
     matches: int = Field(default=30, ge=0)
 
     def shown(
-        self, call: Call, content: str, mode: str, handle: str, family: str, settings: FactsSettings | None = None
+        self,
+        call: Call,
+        content: str,
+        mode: str,
+        handle: str,
+        family: str,
+        settings: FactsSettings | None = None,
+        state: State | None = None,
     ) -> Shown:
         """The result, or its facts where it is large and the tool wants facts. Never longer than the result."""
         size = tokens.estimate(content, family)

@@ -35,11 +35,6 @@ def meter(family: str) -> Meter:
     return Meter(tokens.weights(family))
 
 
-def room(size: int, share: float, at_most: int) -> int:
-    """What may be shown of a result of this many tokens, in thousandths of a token."""
-    return min(int(size * share), at_most) * 1_000
-
-
 def fitting(lines: Iterable[str], room: int, meter: Meter) -> list[str]:
     """Those of the lines that fit, first come first served."""
     taken = []

@@ -35,6 +35,8 @@ class Wanted(NamedTuple):
     words: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+    """Values that the model can see elsewhere."""
 
 
 class Cut(NamedTuple):
@@ -51,16 +53,17 @@ def facts(content: str, wanted: Wanted, room: int, meter: Meter) -> Cut:
     match kind:
         case "json":
             cut = _json(content, wanted, room, meter)
-            return cut if cut is not None else _lines(page, "text", room, meter)
+            return cut if cut is not None else _lines(page, "text", room, meter, wanted.known)
         case "json_lines":
             short = partial(_short_json, wanted=wanted, meter=meter)
-            return _lines(replace(page, short=short), "json_lines", room, meter)
+            return _lines(replace(page, short=short), "json_lines", room, meter, wanted.known)
         case "html":
             text = html_facts.readable(content)
-            cut = _lines(replace(lines.page_of(text, wanted.words, wanted.keep), numbered=False), "html", room, meter)
+            page = replace(lines.page_of(text, wanted.words, wanted.keep), numbered=False)
+            cut = _lines(page, "html", room, meter, wanted.known)
             return cut._replace(left_out=f"markup and {cut.left_out} of text")
         case _:
-            return _lines(page, kind, room, meter)
+            return _lines(page, kind, room, meter, wanted.known)
 
 
 def _json(content: str, wanted: Wanted, room: int, meter: Meter) -> Cut | None:
@@ -69,7 +72,7 @@ def _json(content: str, wanted: Wanted, room: int, meter: Meter) -> Cut | None:
         value = parsed(content)
     except ValueError:
         return None
-    found = index.values(content, dotted=True)
+    found = [v for v in index.values(content, dotted=True) if v not in wanted.known]
     inner = room - min(index.cost(found, meter) + index.FRAME, int(room * ROWS_INDEX_SHARE))
     shown = json_facts.shown(value, wanted.words, wanted.fields, inner, meter)
     if not shown:
@@ -90,10 +93,10 @@ def _short_json(line: str, wanted: Wanted, meter: Meter) -> str:
     return json_facts.shown(value, wanted.words, wanted.fields, _LINE_TOKENS * 1_000, meter) or lines.shortened(line)
 
 
-def _lines(page: Page, kind: kinds.Kind, room: int, meter: Meter) -> Cut:
+def _lines(page: Page, kind: kinds.Kind, room: int, meter: Meter, known: frozenset[str]) -> Cut:
     """The facts of a text whose lines count. What the index leaves is filled with more lines."""
     dotted = kind != "code"
-    found = index.values(page.text, dotted)
+    found = [v for v in index.values(page.text, dotted) if v not in known]
     aside = min(index.cost(found, meter) + index.FRAME, int(room * (ROWS_INDEX_SHARE if kind in RECORDS else INDEX_SHARE)))
     chosen, shown = _chosen(page, kind, room - aside, meter)
     near = page.near_matches()

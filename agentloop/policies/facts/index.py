@@ -54,7 +54,7 @@ FRAME = 30_000
 def index(found: Sequence[str], shown: str, near: str, words: Sequence[str], room: int, meter: Meter, dotted: bool) -> Index:
     """Of the values found in a result those that are not in what is shown, as many as fit, best first."""
     known = set(values(shown, dotted))
-    known.update(part for v in list(known) for part in _parts(v))
+    known.update(part for v in list(known) for part in parts(v))
     close = set(values(near, dotted))
     wanted = [v for v in found if v not in known]
     taken: list[str] = []
@@ -66,7 +66,7 @@ def index(found: Sequence[str], shown: str, near: str, words: Sequence[str], roo
         if takes <= room:
             taken.append(value)
             room -= takes
-            known.update(_parts(value))
+            known.update(parts(value))
         elif room < 3_000:
             break
     names = tuple(v for v in taken if " " not in v)
@@ -74,7 +74,7 @@ def index(found: Sequence[str], shown: str, near: str, words: Sequence[str], roo
     return Index(names, phrases, len(set(wanted) - known - set(taken)))
 
 
-def _parts(path: str) -> list[str]:
+def parts(path: str) -> list[str]:
     """The ends of a path and the names in it: whoever sees the path sees them."""
     if "/" not in path:
         return []
