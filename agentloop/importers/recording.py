@@ -9,6 +9,7 @@ from agentloop.importers.call_ids import CallIds
 from agentloop.types import blocks
 from agentloop.types.base import Json, plain_json
 from agentloop.types.blocks import Block, Blocks
+from agentloop.types.events import ToolCard
 from agentloop.types.usage import Usage
 
 
@@ -46,6 +47,8 @@ class Recording(NamedTuple):
     """What of the source is not in here, in words."""
     used: tuple[Used, ...] = ()
     """What was used when it was recorded, where the source says so. Nothing is billed by it."""
+    cards: tuple[ToolCard, ...] = ()
+    """What its tools declared, where that is known."""
 
 
 def from_messages(

@@ -7,6 +7,7 @@ from agentloop.core.state import State
 from agentloop.importers.recording import Recording, Step
 from agentloop.ports import Blobs
 from agentloop.types import blocks
+from agentloop.types.base import Json
 from agentloop.types.blocks import Block
 from agentloop.types.events import Event, InputGiven, ModelReplied, SessionStarted, ToolFinished
 
@@ -19,23 +20,34 @@ def recording(events: Sequence[Event], blobs: Blobs) -> Recording:
     told: list[Block] = []
     steps: list[Step] = []
     results: dict[str, Block] = {}
+    lost = 0
     for event in events[1:]:
         after = evolve(state, event)
         match event.body:
             case InputGiven(content=content, source="user"):
                 told += content
             case ToolFinished() as finished:
-                results[finished.call_id] = _whole(finished, blobs)
+                whole = _whole(finished, blobs)
+                lost += whole is None
+                results[finished.call_id] = blocks.tool_result(
+                    finished.call_id, finished.content if whole is None else whole, finished.is_error
+                )
             case ModelReplied(purpose="turn", reply=reply) if len(after.turns) > len(state.turns):
                 steps.append(Step(tuple(told), blocks.without_blanks(reply.content), state.pending_at))
                 told = []
             case _:
                 pass
         state = after
-    return Recording(start.session_id, start.prefix.model, start.prefix.system, start.prefix.tools, tuple(steps), results)
+    prefix = start.prefix
+    left_out = (f"{lost} whole results that are not in blobs/ any more: what was shown of them stands in",) if lost else ()
+    return Recording(
+        start.session_id, prefix.model, prefix.system, prefix.tools, tuple(steps), results, left_out, cards=start.tools
+    )
 
 
-def _whole(finished: ToolFinished, blobs: Blobs) -> Block:
-    data = blobs.find(finished.raw.digest) if finished.raw is not None else None
-    content = data.decode("utf-8", "replace") if data is not None else finished.content
-    return blocks.tool_result(finished.call_id, content, finished.is_error)
+def _whole(finished: ToolFinished, blobs: Blobs) -> str | list[Json] | None:
+    """The whole of a result; None where it is gone."""
+    if finished.raw is None:
+        return finished.content
+    data = blobs.find(finished.raw.digest)
+    return data.decode("utf-8", "replace") if data is not None else None

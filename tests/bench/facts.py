@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentloop.core import tokens
-from agentloop.core.decide import FactsPolicy
+from agentloop.core.choices import FactsPolicy
 from agentloop.policies.facts import ByKind, HeadTailMatches
 from agentloop.types.blocks import Call
 from tests.bench.traces import needs_module, sessions
