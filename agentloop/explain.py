@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from agentloop.carried import Lifetime, Portion, chosen, portions
 from agentloop.core import costs, view
 from agentloop.core.costs import MILLION
 from agentloop.core.cuts import removed_tokens
@@ -13,10 +14,11 @@ from agentloop.core.prefix import divergence
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.report import AttemptCost, Cause, Usd, report
+from agentloop.trimmed import Trimmed, trimmed
 from agentloop.types.base import Frozen
-from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, ResultExtracted, SessionStarted, ToolFinished
+from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted
 from agentloop.types.request import Request
-from agentloop.types.usage import Usage
+from agentloop.types.usage import TTL_SECONDS, Usage
 
 
 class Carried(Frozen):
@@ -42,6 +44,10 @@ class Cut(Frozen):
     saved_usd: Usd
     """What the turns since then would have cost more: the removed tokens, read again on each."""
     turns_since: int
+    written_by: str = "engine"
+    """Who wrote the state that stands for them: the engine or the model."""
+    asked_usd: Usd = Decimal(0)
+    """What asking the model for it cost."""
 
 
 class Trim(Frozen):
@@ -54,6 +60,16 @@ class Trim(Frozen):
     left_out: str
     saved_usd: Usd
     """What writing the rest once, and reading it on each turn it would have been carried, would have cost."""
+    made_by: str = ""
+    """The extractor that made the facts, or the model that was asked for them."""
+    asked_usd: Usd = Decimal(0)
+    """What asking a model cost, whether its facts were taken or not."""
+    why_not: str = ""
+    """Why the facts of the model that was to be asked do not stand there."""
+    recalls: int = 0
+    """How many later calls asked for a part of the rest."""
+    recalls_usd: Usd = Decimal(0)
+    """What the turns cost that did nothing but ask for it."""
 
 
 class Broken(Frozen):
@@ -87,11 +103,20 @@ class TurnExplained(Frozen):
     """Set where the prefix moved: by a compaction, by another prefix, or by what should not have happened."""
     cache_miss: str
     """The API's own reason."""
+    portions: tuple[Portion, ...] = ()
+    """The prompt part by part: what was read, written, and paid in full."""
+    lifetimes: tuple[Lifetime, ...] = ()
+    """How long each part was asked to live, and why."""
+    kept_s: int | None = None
+    """For how many seconds the end of the last request was asked to be kept; None where it was not, or there was none."""
+    besides: tuple[AttemptCost, ...] = ()
+    """What else was asked around this turn: for facts, for the session state, or in vain."""
 
 
 class _Asked(NamedTuple):
-    """One answered request for a turn, the state it was made from, and what came before it."""
+    """One answered request for a turn, the states before it was written down and after, and what came before it."""
 
+    decided: State
     state: State
     requested: ModelRequested
     at: datetime
@@ -102,17 +127,17 @@ class _Asked(NamedTuple):
 
 def explain(events: Sequence[Event]) -> list[TurnExplained]:
     """Every turn of a session. Raises ValueError where the log does not start with session_started."""
-    attempts = {(a.turn, a.at): a for a in report(events, with_baselines=False).cost_by_turn if a.purpose == "turn"}
-    trimmed = _trimmed(events)
+    billed = report(events, with_baselines=False).cost_by_turn
     asked = list(_asked(events))
-    return [
-        _explained(one, attempts[(one.replied.turn, one.at)], trimmed.get(one.replied.turn, []), later=len(asked) - i - 1)
-        for i, one in enumerate(asked)
-    ]
+    made = trimmed(events)
+    return [_explained(one, billed, made.get(one.replied.turn, []), later=len(asked) - i - 1) for i, one in enumerate(asked)]
 
 
-def _explained(one: _Asked, attempt: AttemptCost, trimmed: Sequence[ToolFinished], later: int) -> TurnExplained:
-    state, decision = one.state, one.requested.decision
+def _explained(one: _Asked, billed: Sequence[AttemptCost], shown: Sequence[Trimmed], later: int) -> TurnExplained:
+    state, decision, turn = one.state, one.requested.decision, one.replied.turn
+    of_turn = [a for a in billed if a.turn == turn]
+    attempt = next(a for a in of_turn if a.purpose == "turn" and a.cause != "failed" and a.at == one.at)
+    summaries = sum((a.cost_usd for a in of_turn if a.purpose == "summary"), Decimal(0))
     return TurnExplained(
         turn=one.replied.turn,
         at=one.at,
@@ -124,26 +149,15 @@ def _explained(one: _Asked, attempt: AttemptCost, trimmed: Sequence[ToolFinished
         carried=_carried(state),
         rent_usd=decision.rent_usd if decision else None,
         decision=decision.reason if decision else "",
-        cut=_cut(state, one.cut, later) if one.cut is not None else None,
-        trims=tuple(_trim(f, state, later) for f in trimmed),
+        cut=_cut(state, one.cut, later, summaries) if one.cut is not None else None,
+        trims=tuple(_trim(t, state, later) for t in shown),
         broken=one.broken,
         cache_miss=attempt.cache_miss,
+        portions=portions(state, attempt.usage),
+        lifetimes=chosen(one.decided, one.requested.breakpoints, alone=len(view.messages(state)) == 1),
+        kept_s=TTL_SECONDS[state.sent.ttl] if state.sent is not None and state.sent.ttl is not None else None,
+        besides=tuple(a for a in of_turn if a is not attempt),
     )
-
-
-def _trimmed(events: Sequence[Event]) -> dict[int, list[ToolFinished]]:
-    """By turn, the results that were shown as facts."""
-    found: dict[int, list[ToolFinished]] = {}
-    for event in events:
-        match event.body:
-            case ToolFinished(raw=raw) as finished if raw is not None:
-                found.setdefault(finished.turn, []).append(finished)
-            case ResultExtracted(turn=turn, call_id=call_id, content=str(content)):
-                shown = [f.model_copy(update={"content": content}) if f.call_id == call_id else f for f in found[turn]]
-                found[turn] = shown
-            case _:
-                pass
-    return found
 
 
 def _asked(events: Sequence[Event]) -> Iterator[_Asked]:
@@ -153,13 +167,16 @@ def _asked(events: Sequence[Event]) -> Iterator[_Asked]:
     state = begin(start, events[0].at)
     last: Request | None = None
     cut: tuple[State, Compacted] | None = None
+    decided = state
     for event in events[1:]:
         match event.body:
             case Compacted() as compacted:
                 cut = (state, compacted)
+            case ModelRequested(purpose="turn"):
+                decided = state
             case ModelReplied(purpose="turn") as replied if state.pending is not None and state.pending_at is not None:
                 request = Request(state.prefix, view.messages(state), (), state.pending.max_tokens)
-                yield _Asked(state, state.pending, state.pending_at, replied, cut, _broken(last, request))
+                yield _Asked(decided, state, state.pending, state.pending_at, replied, cut, _broken(last, request))
                 last, cut = request, None
             case _:
                 pass
@@ -182,7 +199,7 @@ def _carried(state: State) -> Carried:
     )
 
 
-def _cut(state: State, cut: tuple[State, Compacted], later: int) -> Cut:
+def _cut(state: State, cut: tuple[State, Compacted], later: int, asked_usd: Decimal) -> Cut:
     before, compacted = cut
     removed = removed_tokens(before, compacted.keep_from)
     segment = estimate(compacted.segment, state.card.tokenizer)
@@ -195,19 +212,25 @@ def _cut(state: State, cut: tuple[State, Compacted], later: int) -> Cut:
         price_usd=compacted.decision.price_usd,
         saved_usd=(removed - segment) * read * later / MILLION,
         turns_since=later,
+        written_by=compacted.written_by,
+        asked_usd=asked_usd,
     )
 
 
-def _trim(finished: ToolFinished, state: State, later: int) -> Trim:
-    assert finished.raw is not None
+def _trim(one: Trimmed, state: State, later: int) -> Trim:
     p = costs.prices_for(state.card, state.prompt_tokens)
-    shown = estimate(str(finished.content), state.card.tokenizer)
+    shown = estimate(one.shown, state.card.tokenizer)
     once_and_each_turn = p.cache_write_5m + p.cache_read * (later - 1) if later else Decimal(0)
     return Trim(
-        tool=finished.name,
-        handle=finished.raw.digest[:12],
-        whole_tokens=finished.raw.tokens,
+        tool=one.tool,
+        handle=one.raw.digest[:12],
+        whole_tokens=one.raw.tokens,
         shown_tokens=shown,
-        left_out=finished.raw.left_out,
-        saved_usd=(finished.raw.tokens - shown) * once_and_each_turn / MILLION,
+        left_out=one.raw.left_out,
+        saved_usd=(one.raw.tokens - shown) * once_and_each_turn / MILLION,
+        made_by=one.made_by,
+        asked_usd=one.asked_usd,
+        why_not=one.why_not,
+        recalls=one.recalls,
+        recalls_usd=one.recalls_usd,
     )

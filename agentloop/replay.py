@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from agentloop.core import extraction, wire
-from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, Policies, RunTools, Settle, Tell, decide
+from agentloop.core.choices import Policies
+from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, RunTools, Settle, Tell, decide
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State

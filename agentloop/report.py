@@ -266,7 +266,7 @@ def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:
     if replied.reply.usage.cache_read_input_tokens * 2 >= expected or not _cacheable(state):
         return "extends"
     gap = (state.pending_at - state.sent.at).total_seconds()
-    return "cold" if gap > TTL_SECONDS[state.pending.breakpoints[-1].ttl if tail else "5m"] else "moved"
+    return "cold" if gap > TTL_SECONDS[state.sent.ttl or "5m"] else "moved"
 
 
 def _cacheable(state: State) -> bool:

@@ -1,6 +1,7 @@
 """`report` and `replay`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,15 +9,20 @@ from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
 from agentloop.errors import ReplayDiffers
 from agentloop.report import report as report_of
+from agentloop.sessions import Sessions
 from agentloop.types.events import SessionStarted
+
+if TYPE_CHECKING:
+    from agentloop.plan.history import Against
 
 
 @click.command()
 @click.argument("session", nargs=-1, required=True)
 @click.option("--turns", is_flag=True, help="A line for each request, with the reason for what it cost.")
+@click.option("--forecast", is_flag=True, help="Beside it, what 'plan' would have said before the session ran.")
 @json_option
 @workspace_option
-def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path) -> None:
+def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path, forecast: bool = False) -> None:
     """The bill of one or more sessions."""
     sessions = sessions_of(workspace)
     ids = [sessions.find(s) for s in session]
@@ -24,11 +30,22 @@ def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path
     reports = [report_of(sessions.stream(i), log=str(sessions.log(i).path), with_turns=by_turn) for i in ids]
     if as_json:
         data = [r.model_dump(mode="json") for r in reports]
+        if forecast:
+            data = [d | {"forecast": _forecast(sessions, d["session_id"]).model_dump(mode="json")} for d in data]
         print_json(data[0] if len(data) == 1 else data)
         return
     for one in reports:
         click.echo(render.bill(one))
         click.echo("\n" + (render.turns(one) if turns else render.causes(one)) + "\n")
+        if forecast:
+            click.echo(render.forecast(_forecast(sessions, one.session_id)) + "\n")
+
+
+def _forecast(sessions: Sessions, session_id: str) -> "Against":
+    """What the logs before a session would have forecast for it."""
+    from agentloop.plan.history import against  # a bill alone does not wait for the engine
+
+    return against(sessions, session_id)
 
 
 @click.command()

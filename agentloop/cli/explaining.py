@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from agentloop.carried import Lifetime
 from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
 from agentloop.errors import UsageError
-from agentloop.explain import TurnExplained
+from agentloop.explain import Cut, Trim, TurnExplained
 from agentloop.explain import explain as explained
 
 
@@ -21,10 +22,13 @@ from agentloop.explain import explain as explained
 def explain(session: str, turn: int | None, as_json: bool, workspace: Path) -> None:
     """Why the turns of SESSION cost what they did: reads, writes, cuts, trims, and what broke the cache."""
     sessions = sessions_of(workspace)
-    turns = explained(sessions.events(sessions.find(session)))
+    session_id = sessions.find(session)
+    turns = explained(sessions.events(session_id))
+    if not turns:
+        raise UsageError(f"session '{session_id}' has no answered turn: there is nothing to explain")
     chosen = [t for t in turns if turn in (None, t.turn)]
     if not chosen:
-        raise UsageError(f"turn {turn} was never answered; the session has turns 1 to {turns[-1].turn if turns else 0}")
+        raise UsageError(f"turn {turn} was never answered; the session has turns 1 to {turns[-1].turn}")
     if as_json:
         print_json([t.model_dump(mode="json") for t in chosen])
     elif turn is not None:
@@ -38,11 +42,11 @@ def _overview(turns: Sequence[TurnExplained]) -> str:
     rows += [[str(t.turn), render.usd(t.cost_usd), f"{t.usage.cache_read_input_tokens:,}", f"{_written(t):,}",
               f"{t.usage.input_tokens:,}", f"{t.usage.output_tokens:,}", _why(t)] for t in turns]  # fmt: skip
     cuts, trims = [t.cut for t in turns if t.cut], [trim for t in turns for trim in t.trims]
-    saved_by_cuts = sum((c.saved_usd - (c.price_usd or 0) for c in cuts), Decimal(0))
-    saved_by_trims = sum((t.saved_usd for t in trims), Decimal(0))
+    saved_by_cuts = sum((c.saved_usd - (c.price_usd or 0) - c.asked_usd for c in cuts), Decimal(0))
+    saved_by_trims = sum((t.saved_usd - t.asked_usd - t.recalls_usd for t in trims), Decimal(0))
     return (
         f"{render.table(rows, right=(0, 1, 2, 3, 4, 5))}\n\n"
-        f"{len(cuts)} cuts saved {render.usd(saved_by_cuts)} USD net, {len(trims)} trims {render.usd(saved_by_trims)} USD "
+        f"{len(cuts)} cuts saved {render.usd(saved_by_cuts)} USD net, {len(trims)} trims {render.usd(saved_by_trims)} USD net "
         "(removed or spared tokens, priced as they would have been written and read)"
     )
 
@@ -62,7 +66,7 @@ def _why(turn: TurnExplained) -> str:
 
 
 def _whole(t: TurnExplained) -> str:
-    c, kinds = t.carried, t.cost_by_kind
+    kinds = t.cost_by_kind
     rows = [
         ["", "tokens", "USD"],
         ["fresh input", f"{t.usage.input_tokens:,}", render.usd(kinds["fresh"])],
@@ -72,24 +76,20 @@ def _whole(t: TurnExplained) -> str:
         *([["web searches", f"{t.usage.web_search_requests:,}", render.usd(kinds["fees"])]] if kinds["fees"] else []),
     ]
     gap = f", {t.gap_s:,.1f} s after the last request" if t.gap_s is not None else ""
+    if t.cause == "cold" and t.kept_s is not None:
+        gap += f", whose entries were to live for {t.kept_s:,} s"
     lines = [
         f"turn {t.turn}: {render.usd(t.cost_usd)} USD; {render.CAUSES[t.cause]}{gap}",
         render.table(rows, right=(1, 2)),
-        f"the prompt (estimated): tools and system {c.tools_and_system:,}, task {c.task:,}, session state {c.state:,}, "
-        f"turns {c.turns:,}; new since the last request {c.new:,}",
+        _portions(t),
     ]
+    lines += [f"{one.part}: {_life(one)} ({one.why})" for one in t.lifetimes]
     if t.rent_usd is not None:
         lines.append(f"rent since the last cut: {render.usd(t.rent_usd)} USD {t.decision}".rstrip())
     if t.cut is not None:
-        lines.append(
-            f"cut before this turn ({t.cut.reason}): {t.cut.removed_tokens:,} tokens left, {t.cut.segment_tokens:,} stand for "
-            f"them; saved {render.usd(t.cut.saved_usd)} USD over the {t.cut.turns_since} turns since"
-        )
-    lines += [
-        f"trimmed {trim.tool} [{trim.handle}]: {trim.whole_tokens:,} → {trim.shown_tokens:,} tokens ({trim.left_out}), "
-        f"saved {render.usd(trim.saved_usd)} USD"
-        for trim in t.trims
-    ]
+        lines.append(_cut(t.cut))
+    lines += [_trim(trim) for trim in t.trims]
+    lines += [f"besides: {render.CAUSES[a.cause]}, {render.usd(a.cost_usd)} USD" for a in t.besides]
     if t.broken is not None:
         lines.append(
             f"the cached prefix ends at {t.broken.where}, byte {t.broken.byte} ({t.broken.kind}):\n"
@@ -98,3 +98,33 @@ def _whole(t: TurnExplained) -> str:
     if t.cache_miss:
         lines.append(f"the API says: {t.cache_miss}")
     return "\n".join(lines)
+
+
+def _portions(turn: TurnExplained) -> str:
+    rows = [["of the prompt", "tokens", "read", "written", "in full"]]
+    rows += [[p.part, f"{p.tokens:,}", f"{p.read:,}", f"{p.written:,}", f"{p.fresh:,}"] for p in turn.portions]
+    return render.table(rows, right=(1, 2, 3, 4))
+
+
+def _life(lifetime: Lifetime) -> str:
+    return "no entry asked for" if lifetime.ttl == "off" else f"asked to be kept for {lifetime.ttl}"
+
+
+def _cut(cut: Cut) -> str:
+    price = f" it cost {render.usd(cut.price_usd)} USD when it was made and" if cut.price_usd is not None else ""
+    asked = f", asking the model for them cost {render.usd(cut.asked_usd)} USD" if cut.asked_usd else ""
+    return (
+        f"cut before this turn ({cut.reason}): {cut.removed_tokens:,} tokens left, {cut.segment_tokens:,} stand for them, "
+        f"written by the {cut.written_by}{asked};{price} saved {render.usd(cut.saved_usd)} USD over the "
+        f"{cut.turns_since} turns since"
+    )
+
+
+def _trim(trim: Trim) -> str:
+    asked = f", asked for {render.usd(trim.asked_usd)} USD" if trim.asked_usd else ""
+    instead = f"; a model was to be asked: {trim.why_not}" if trim.why_not else ""
+    recalls = f"; {trim.recalls} recalls cost {render.usd(trim.recalls_usd)} USD" if trim.recalls else ""
+    return (
+        f"trimmed {trim.tool} [{trim.handle}]: {trim.whole_tokens:,} → {trim.shown_tokens:,} tokens ({trim.left_out}), "
+        f"facts: {trim.made_by}{asked}{instead}; saved {render.usd(trim.saved_usd)} USD{recalls}"
+    )

@@ -4,11 +4,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from agentloop.report import Report
 from agentloop.types import blocks
 from agentloop.types.base import compact
 from agentloop.types.events import Body, Compacted, Event, InputGiven, ModelFailed, ModelReplied, SessionEnded, ToolFinished
+
+if TYPE_CHECKING:
+    from agentloop.plan.history import Against
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CAUSES = {
@@ -142,6 +146,19 @@ def turns(report: Report) -> str:
             ]
         )
     return table(rows, right=(0, 1, 2, 3, 4, 5))
+
+
+def forecast(found: "Against") -> str:
+    """The forecast before a session, and what came."""
+    made, cost = found.forecast, found.forecast.cost_usd
+    known = len(made.sessions)
+    basis = f"{known} session{'s' if known > 1 else ''} before it" if known else "defaults, as there was none before it"
+    where = "within the range" if found.within else "outside of the range"
+    times = f", {found.of_expected:.2f} times what was expected" if found.of_expected is not None else ""
+    return (
+        f"{found.session_id} cost {usd(found.cost_usd)} USD in {found.turns} turns; the forecast from {basis} was "
+        f"{usd(cost.expected)} ({usd(cost.low)} to {usd(cost.high)}): {where}{times}"
+    )
 
 
 def story(events: Iterable[Event]) -> str:

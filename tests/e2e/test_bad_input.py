@@ -162,3 +162,14 @@ def message_lines(ran: Ran) -> int:
 def contents(folder: Path) -> dict[str, bytes]:
     ours = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {str(p.relative_to(folder)): p.read_bytes() for p in ours}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--turn", "1"), ("--json",)])
+def test_a_session_that_never_got_an_answer_has_nothing_to_explain(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    folder = workspace(tmp_path)
+    agentloop(folder, "run", "assistant", "--session-id", "poor", "--max-budget-usd", "0", "-q")
+
+    ran = agentloop(folder, "explain", "poor", *arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "session 'poor' has no answered turn" in ran.err

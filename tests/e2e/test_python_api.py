@@ -296,7 +296,7 @@ def test_policies_of_ones_own_are_asked_for_again(tmp_path: Path, base_url: str)
 
 def test_lifetimes_in_an_order_the_api_refuses_are_refused_at_once(tmp_path: Path, base_url: str) -> None:
     with pytest.raises(ConfigError, match="longer lifetimes first"):
-        agent(tmp_path, base_url, tail_ttl="1h")
+        agent(tmp_path, base_url, static_ttl="5m", tail_ttl="1h")
 
 
 def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path) -> None:

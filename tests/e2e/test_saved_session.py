@@ -29,7 +29,7 @@ def test_it_holds_compactions_facts_recalls_and_parallel_calls() -> None:
     kinds = [e.body.type for e in EVENTS]
     finished = [e.body for e in EVENTS if isinstance(e.body, ToolFinished)]
 
-    assert kinds.count("compacted") == 3
+    assert kinds.count("compacted") == 2
     assert sum(f.raw is not None for f in finished) > 20
     assert any(f.name == "recall" and not f.is_error for f in finished)
     assert any(isinstance(a.body, ToolStarted) and isinstance(b.body, ToolStarted) for a, b in pairwise(EVENTS))
