@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from agentloop.emulator import written
 from agentloop.errors import ConfigError
 from agentloop.types.base import Settings
 
@@ -127,13 +127,8 @@ class Faults:
     @classmethod
     def load(cls, path: Path | str) -> "Faults":
         """The plan in a YAML or JSON file. Raises ConfigError, naming file and rule."""
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as e:
-            raise ConfigError(f"faults {path} cannot be read: {e}") from e
-        except yaml.YAMLError as e:
-            raise ConfigError(f"faults {path} is not YAML: {e}") from e
-        return cls.from_data(data, f"faults {path}")
+        source = f"faults {path}"
+        return cls.from_data(written.data_of(path, source), source)
 
     @classmethod
     def from_data(cls, data: object, source: str = "faults") -> "Faults":

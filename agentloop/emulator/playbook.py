@@ -29,11 +29,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
 from agentloop.core.cache import as_blocks
-from agentloop.emulator import script, tool_search
+from agentloop.emulator import script, tool_search, written
 from agentloop.emulator.answers import invalid
 from agentloop.emulator.script import ScriptedReply
 from agentloop.errors import ConfigError
@@ -141,13 +140,8 @@ class Playbook:
     @classmethod
     def load(cls, path: Path | str) -> "Playbook":
         """The playbook in a YAML file. Raises ConfigError, naming file and step."""
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as e:
-            raise ConfigError(f"playbook {path} cannot be read: {e}") from e
-        except yaml.YAMLError as e:
-            raise ConfigError(f"playbook {path} is not YAML: {e}") from e
-        return cls.from_data(data, f"playbook {path}")
+        source = f"playbook {path}"
+        return cls.from_data(written.data_of(path, source), source)
 
     @classmethod
     def from_data(cls, data: object, source: str = "playbook") -> "Playbook":

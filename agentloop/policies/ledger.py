@@ -18,7 +18,7 @@ from agentloop.core import cuts, tokens
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.base import Settings, compact
-from agentloop.types.blocks import Call
+from agentloop.types.blocks import Call, Same
 
 HEADER = "[Session state, kept by agentloop: turns {first} to {last} are no longer shown. Results can be recalled.]"
 QUESTION = (
@@ -181,24 +181,11 @@ def _story(turn: int, pair: _Pair, said_chars: int, told_chars: int, before: boo
 
 def _pairs(state: State, keep_from: int, before: bool) -> list[_Pair]:
     """The pairs that a cut removes, read; each is read once, however often a cut is weighed."""
-    return [_read(r.turn, _Same(r.reply), _Same(r.answer), before) for r in cuts.removed(state, keep_from)]
-
-
-class _Same:
-    """Blocks as a key: the very same tuple is the same key, without comparing what is in it."""
-
-    def __init__(self, content: blocks.Blocks) -> None:
-        self.content = content
-
-    def __hash__(self) -> int:
-        return id(self.content)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.content is other.content
+    return [_read(r.turn, Same(r.reply), Same(r.answer), before) for r in cuts.removed(state, keep_from)]
 
 
 @lru_cache(maxsize=2_048)
-def _read(turn: int, reply: _Same, answer: _Same, before: bool) -> _Pair:
+def _read(turn: int, reply: Same, answer: Same, before: bool) -> _Pair:
     results = {b["tool_use_id"]: b for b in answer.content if b.get("type") == "tool_result"}
     calls = blocks.calls(reply.content)
     done = tuple(_done(c, results.get(c.id)) for c in calls)

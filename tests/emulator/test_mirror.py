@@ -193,7 +193,7 @@ def test_headers_of_one_connection_are_not_passed_on() -> None:
 
 
 def test_a_key_is_passed_on_and_kept_nowhere() -> None:
-    from tests.emulator.rules.test_transport_rules import strings_of
+    from tests.emulator.reachable import strings_of
 
     mirrored = Mirrored()
     mirrored.talk(2)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import gc
 import json
-from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -11,6 +9,7 @@ from anthropic.types import TextBlock
 
 from agentloop.emulator import Answer, EmulatorSettings, Function
 from agentloop.types.blocks import text
+from tests.emulator.reachable import strings_of
 
 if TYPE_CHECKING:
     from tests.emulator.conftest import Bench
@@ -168,20 +167,6 @@ def test_a_key_is_kept_nowhere(bench: Bench) -> None:
 
     assert len(bench.lines()) == 1
     assert not [value for value in strings_of(bench.emulator) if "secret" in value]
-
-
-def strings_of(root: object) -> set[str]:
-    """Every string that can be reached from an object by way of data."""
-    found, seen, waiting = set(), set(), [root]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or isinstance(value, type | FunctionType | ModuleType):
-            continue
-        seen.add(id(value))
-        if isinstance(value, str):
-            found.add(value)
-        waiting += gc.get_referents(value)
-    return found
 
 
 ESCAPED = json.dumps(HELLO | {"messages": [{"role": "user", "content": "\ud800"}]})

@@ -6,31 +6,18 @@ from agentloop.core.state import State
 from agentloop.policies.facts import index
 from agentloop.types import blocks
 from agentloop.types.base import compact
-from agentloop.types.blocks import Block, Blocks
-
-
-class _Same:
-    """Blocks as a key: the very same tuple is the same key, without comparing what is in it."""
-
-    def __init__(self, content: Blocks) -> None:
-        self.content = content
-
-    def __hash__(self) -> int:
-        return id(self.content)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.content is other.content
+from agentloop.types.blocks import Block, Same
 
 
 def values(state: State) -> frozenset[str]:
     """The values of the task, of the session state, of every turn that is shown, and of what is given next."""
     shown = [state.opening, state.given, *(t.given for t in state.turns), *(t.reply for t in state.turns)]
-    found = [_of_blocks(_Same(content)) for content in shown if content]
+    found = [_of_blocks(Same(content)) for content in shown if content]
     return frozenset().union(*found, *(_of_text(s.text) for s in state.segments))
 
 
 @lru_cache(maxsize=4_096)
-def _of_blocks(same: _Same) -> frozenset[str]:
+def _of_blocks(same: Same) -> frozenset[str]:
     return frozenset().union(*(_of_text(_text(b)) for b in same.content))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
-from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -22,6 +20,7 @@ from agentloop.emulator.server import running, serve
 from agentloop.emulator.settings import BUILD, SCALE, START, RateLimits
 from agentloop.errors import ConfigError
 from agentloop.types.blocks import text
+from tests.emulator.reachable import strings_of
 
 if TYPE_CHECKING:
     from tests.emulator.conftest import Bench
@@ -280,20 +279,6 @@ def test_a_key_that_a_client_sends_is_kept_nowhere(bench: Bench, caplog: pytest.
     emulator_logs = [r for r in caplog.records if not r.name.startswith(("anthropic", "httpcore2", "httpx2"))]
     assert SECRET not in "".join(r.getMessage() for r in emulator_logs)
     assert not [value for value in strings_of(bench.emulator) if SECRET in value]
-
-
-def strings_of(root: object) -> set[str]:
-    """Every string that can be reached from an object by way of data."""
-    found, seen, waiting = set(), set(), [root]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or isinstance(value, type | FunctionType | ModuleType):
-            continue
-        seen.add(id(value))
-        if isinstance(value, str):
-            found.add(value)
-        waiting += gc.get_referents(value)
-    return found
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
