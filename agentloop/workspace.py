@@ -23,8 +23,8 @@ from agentloop.types.usage import Ttl
 SETTINGS_FILE = "agentloop.toml"
 ENVIRONMENT = "AGENTLOOP_"
 ToolSearch = Literal["off", "auto", "on"]
-NOT_FROM_A_PROJECT = frozenset({"base_url", "price_table"})
-"""A file that came with a project must not choose where keys and prompts are sent, or what things cost."""
+NOT_FROM_A_PROJECT = frozenset({"base_url", "price_table", "database_url"})
+"""A file that came with a project must not choose where keys, prompts and logs are sent, or what things cost."""
 
 
 class Settings(Strict):
@@ -64,6 +64,8 @@ class Settings(Strict):
     root: str = "."
     """The folder that tools work in."""
     price_table: str | None = None
+    database_url: str | None = None
+    """`postgresql://…`: sessions, schedules, budgets and the queue are shared by all machines that name it; none: files."""
     log_file: str | None = None
     """Where structured logging goes; standard error by default."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"

@@ -1,0 +1,71 @@
+"""Where schedules, budgets and queues are kept: a SQLite file beside the workspace, or the PostgreSQL that all machines share.
+
+The same SQL runs on both (SQLAlchemy Core). What is kept here is never the only copy of what a session did: that is its log.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+FOLDER = ".agentloop"
+BUSY_S = 30
+"""Seconds that a writer waits for another one."""
+
+
+def url_of(workspace: Path, database_url: str | None, name: str) -> str:
+    """The database that was named, or else a file of this name in the workspace's own folder."""
+    return database_url or f"sqlite:///{workspace.resolve() / FOLDER / name}.sqlite"
+
+
+def is_postgres(url: str) -> bool:
+    """Whether several machines can share it."""
+    return url.startswith(("postgresql:", "postgres:", "postgresql+psycopg:"))
+
+
+def engine(url: str) -> "Engine":
+    """A database, opened when it is first used. Raises ConfigError where the URL is none, or its driver is missing."""
+    import sqlalchemy as sa  # only where a database is used: `run` does without
+
+    if is_postgres(url):
+        address = sa.make_url(f"postgresql+psycopg:{url.partition(':')[2]}")
+        try:
+            return sa.create_engine(address, pool_pre_ping=True, pool_size=4, max_overflow=12)
+        except ImportError as e:
+            raise ConfigError("PostgreSQL needs its driver: pip install 'agentloop[postgres]'") from e
+    if not url.startswith("sqlite:///"):
+        raise ConfigError(f"database_url must start with sqlite:/// or postgresql://, found '{url.partition(':')[0]}:'")
+    path = Path(url.removeprefix("sqlite:///"))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    made = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S})
+    sa.event.listen(made, "connect", _durable)
+    sa.event.listen(made, "begin", _write_at_once)
+    return made
+
+
+@contextmanager
+def transaction(database: "Engine") -> "Iterator[Connection]":
+    """All of it or nothing. On SQLite one writer at a time, from the first statement on; on PostgreSQL rows are locked
+    as they are written: what must be alone says so (`SELECT … FOR UPDATE`, a unique key)."""
+    with database.begin() as connection:
+        yield connection
+
+
+def _durable(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's `begin` event starts transactions: the driver's own rules hide some
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _write_at_once(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

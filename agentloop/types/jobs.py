@@ -1,0 +1,26 @@
+"""A session that is to run by itself: who put it there, and what it may do and spend."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import Field
+
+from agentloop.types.base import Frozen
+
+
+class Job(Frozen):
+    """One run that is to happen exactly once. Its session's id is the claim: whoever starts it twice carries it on."""
+
+    session_id: str
+    agent: str
+    """The agent's name in the workspace, or its prompt file."""
+    prompt: str
+    """The task: the first user message."""
+    name: str
+    """What it belongs to: the schedule's name, or the agent's. Budgets per job and per day are kept under it."""
+    due: datetime | None = None
+    """When it should have started, UTC; None: at once."""
+    priority: int = Field(default=0, ge=0)
+    """A smaller number is taken first."""
+    max_budget_usd: Decimal | None = None
+    """For this run; None: as the agent's file says."""
