@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
 
+from agentloop.errors import LogError
 from agentloop.types.blocks import Block, Call
 from agentloop.types.events import Body, Event, ToolCard, ToolOutcome
 from agentloop.types.request import Failure, Reply
@@ -66,12 +69,42 @@ class Log(Protocol):
         ...
 
     def append(self, body: Body, at: datetime) -> Event:
-        """Write one more event. Raises LogWriteFailed; then the event did not happen."""
+        """Write one more event. Raises LogWriteFailed; then the event did not happen. Raises SessionLost where another
+        process has taken the session over."""
         ...
 
 
 News = Callable[[], Iterable[Event]]
 """A session's events that its last call did not give yet, oldest first."""
+
+
+class SessionLog(Log, Protocol):
+    """A log in a store. Reading needs nothing; as a context manager it is held by this process alone, and can be written."""
+
+    @property
+    def location(self) -> Path | str:
+        """The file, or where in which database; never with a password."""
+        ...
+
+    def news(self) -> News:
+        """The events as they come."""
+        ...
+
+    def whole_lines(self) -> tuple[int, LogError | None]:
+        """How many bytes of the log are whole lines, and the damage that comes after them, if any."""
+        ...
+
+    def pieces(self, end: int) -> Iterator[bytes]:
+        """The bytes of the log up to this end, as a file holds them, a piece at a time."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Hold it. Raises SessionHeld, LogDamaged, LogVersion, LogWriteFailed, StoreUnavailable."""
+        ...
+
+    def __exit__(self, *exc: object) -> None:
+        """Let it go."""
+        ...
 
 
 class Blobs(Protocol):
@@ -84,3 +117,106 @@ class Blobs(Protocol):
     def find(self, handle: str) -> bytes | None:
         """The bytes whose digest starts with this handle (8 or more characters); None where there are none."""
         ...
+
+    def digests(self) -> Iterator[str]:
+        """The digests of all that is kept, sorted."""
+        ...
+
+
+class Summary(NamedTuple):
+    """One row of `sessions list`, as the two ends of a log tell it."""
+
+    session_id: str
+    agent: str
+    model: str
+    started_at: str
+    events: int
+    outcome: str
+    bytes: int
+
+
+class SessionStore(Protocol):
+    """The sessions of a workspace: which there are, and how their logs and blobs are opened."""
+
+    def new_id(self, agent: str, now: datetime) -> str:
+        """An id that no session has."""
+        ...
+
+    def location(self, session_id: str) -> Path | str:
+        """Where a session is kept. Raises UnknownSession for what is no id."""
+        ...
+
+    def log(self, session_id: str) -> SessionLog:
+        """The log of a session, which need not exist yet."""
+        ...
+
+    def blobs(self, session_id: str) -> Blobs:
+        """The whole tool results of a session."""
+        ...
+
+    def exists(self, session_id: str) -> bool:
+        """Whether a session has at least its first line."""
+        ...
+
+    def find(self, name: str) -> str:
+        """The session of this id, or the only one whose id starts with it. Raises UnknownSession with candidates."""
+        ...
+
+    def events(self, session_id: str) -> list[Event]:
+        """Every event of a session. Raises UnknownSession where its log is missing or empty, LogDamaged, LogVersion."""
+        ...
+
+    def stream(self, session_id: str) -> Iterator[Event]:
+        """The same, read as they are asked for."""
+        ...
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all sessions, sorted."""
+        ...
+
+    def summaries(self) -> Iterator[Summary]:
+        """A row for each session, without reading whole logs."""
+        ...
+
+    def delete(self, session_id: str) -> None:
+        """Log and blobs are gone. Raises SessionHeld where somebody is writing it."""
+        ...
+
+
+class Room(NamedTuple):
+    """What the tightest of the budgets that a session shares with others has left."""
+
+    scope: str
+    """Which one it is: `the workspace on 2026-11-22`."""
+    limit_usd: Decimal
+    left_usd: Decimal
+    """Neither spent nor reserved by anybody, before this request."""
+    granted: bool
+    """Whether the request was given its room."""
+
+
+class Purse(Protocol):
+    """The budgets that a session shares with others: money is set aside before it is spent.
+
+    A session says what it has spent in all, never what came on top: so whoever says it twice changes nothing.
+    """
+
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+        """Set aside the most that the next request can cost; `spent_usd` is what the session has spent so far. None where
+        nothing is shared. Raises BudgetUnknown where nobody can say what is left."""
+        ...
+
+    def settle(self, spent_usd: Decimal) -> None:
+        """The session has spent so much in all, and has no request under way. Raises BudgetUnknown."""
+        ...
+
+
+class NothingShared:
+    """The purse of a session that shares no budget."""
+
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+        """There is always room."""
+        return None
+
+    def settle(self, spent_usd: Decimal) -> None:
+        """Nobody asks."""

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from agentloop.core import extraction, wire
 from agentloop.core.choices import Policies
-from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, RunTools, Settle, Tell, decide
+from agentloop.core.decide import AskAbout, CallModel, Compact, Deny, Effect, Finish, Hold, RunTools, Settle, Tell, decide
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State
 from agentloop.types import blocks
+from agentloop.types.blocks import Call
 from agentloop.types.events import (
+    CallHeld,
     Compacted,
     Event,
     InputGiven,
@@ -30,7 +32,7 @@ from agentloop.types.events import (
 )
 from agentloop.types.request import Request
 
-FROM_OUTSIDE = frozenset({"interrupted", "waiting_for_approval", "prefix_unstable"})
+FROM_OUTSIDE = frozenset({"interrupted", "prefix_unstable"})
 """Outcomes that nobody decides: they come from a signal, a person or another program."""
 
 
@@ -116,6 +118,10 @@ def _recorded(event: Event) -> str | None:
             return f"request ({purpose}) {digest}"
         case Compacted(keep_from=keep_from, segment=segment):
             return f"compact before turn {keep_from}, segment {wire.digest(segment.encode())}"
+        case ToolFinished(call_id=call_id, outcome="denied"):
+            return f"deny {call_id}"
+        case CallHeld(call_id=call_id):
+            return f"hold {call_id}"
         case ToolStarted(call_id=call_id) | ToolFinished(call_id=call_id, outcome="invalid"):
             return f"run {call_id}"
         case InputGiven(source="engine", content=content):
@@ -133,8 +139,11 @@ def _decided(effect: Effect, event: Event) -> str:
         case Compact(keep_from=keep_from, segment=segment):
             return f"compact before turn {keep_from}, segment {wire.digest(segment.encode())}"
         case RunTools(calls=calls):
-            wanted = getattr(event.body, "call_id", None)
-            return f"run {wanted if any(c.id == wanted for c in calls) else ', '.join(c.id for c in calls)}"
+            return f"run {_named(calls, event)}"
+        case Deny(call=call):
+            return f"deny {call.id}"
+        case Hold(calls=held):
+            return f"hold {_named(tuple(v.call for v in held), event)}"
         case AskAbout(call=call, card=card, max_tokens=most):
             assert card.facts_card is not None
             return f"ask about {call.id} for {extraction.output_tokens(card.facts_card, most)} tokens"
@@ -145,3 +154,9 @@ def _decided(effect: Effect, event: Event) -> str:
             return f"tell {text}"
         case Finish(outcome=outcome):
             return f"finish {outcome}"
+
+
+def _named(calls: tuple[Call, ...], event: Event) -> str:
+    """The call that a line tells of, where it is among these; all of them where it is not."""
+    wanted = getattr(event.body, "call_id", None)
+    return str(wanted) if any(c.id == wanted for c in calls) else ", ".join(c.id for c in calls)

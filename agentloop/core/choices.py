@@ -66,8 +66,19 @@ class FactsPolicy(Protocol):
         ...
 
 
+class Notice(NamedTuple):
+    """What the model is told when a limit is near, so that it comes to an end by itself."""
+
+    about: str
+    text: str
+
+
 class BudgetPolicy(Protocol):
     """Says where a session stops, before money is spent."""
+
+    def notice(self, state: State, now: datetime) -> Notice | None:
+        """What to tell the model before the next request; None where nothing is near, or it was told."""
+        ...
 
     def stop(self, state: State, now: datetime) -> tuple[Outcome, str] | None:
         """The limit that forbids the next request, and the sentence that says so."""

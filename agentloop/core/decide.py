@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Literal
 
-from agentloop.core import costs, cuts, extraction, tokens, view
+from agentloop.core import costs, cuts, extraction, parking, permits, tokens, view
 from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.types import blocks
@@ -36,6 +37,21 @@ class RunTools:
     """Run the calls that have no answer yet."""
 
     calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Let these calls wait for a person."""
+
+    calls: tuple[permits.Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Deny:
+    """Answer a call with a person's no."""
+
+    call: Call
+    note: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,8 @@ class Tell:
     """Say something to the model that no user said."""
 
     text: str
+    about: str | None = None
+    """The limit that is spoken of."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +103,11 @@ class Finish:
 
     outcome: Outcome
     detail: str = ""
+    until: datetime | None = None
+    """When it is to go on."""
 
 
-Effect = CallModel | RunTools | AskAbout | Settle | Compact | Tell | Finish
+Effect = CallModel | RunTools | Hold | Deny | AskAbout | Settle | Compact | Tell | Finish
 
 
 def decide(state: State, policies: Policies, now: datetime) -> Effect:
@@ -95,7 +115,7 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
     if (answer := _answer_to_failure(state, policies) or _answer_to_trouble(state, policies)) is not None:
         return answer
     if state.open_calls:
-        return RunTools(state.open_calls)
+        return _calls(state, now)
     if (result := state.to_extract) is not None:
         return _extraction(state, policies, now, result)
     if not state.awaits_reply:
@@ -104,10 +124,34 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
         return Finish(*stop)
     if (loop := _answer_to_loop(state)) is not None:
         return loop
+    if (notice := policies.budget.notice(state, now)) is not None:
+        return Tell(notice.text, notice.about)
     decision = policies.compaction.weigh(state, policies.ledger, now)
     if decision.keep_from is not None:
         return _cut(state, policies, decision)
     return CallModel(_request(state, policies), decision)
+
+
+def _calls(state: State, now: datetime) -> Effect:
+    """The open calls in their order: up to the first that may not run, that is denied, or that sleeps."""
+    if (until := parking.asleep(state, now)) is not None:
+        return Finish("sleeping", f"until {until:%Y-%m-%d %H:%M:%S} UTC; 'agentloop resume {state.session_id}' goes on", until)
+    found = permits.verdicts(state.permits, state.open_calls, state.tools, state.started)
+    first = found[0]
+    if first.what == "deny":
+        return Deny(first.call, first.why)
+    if first.what == "hold":
+        new = tuple(v for v in found if v.what == "hold" and v.call.id not in state.permits.held)
+        return Hold(new) if new else Finish("waiting_for_approval", _waits(state, first))
+    ready = list(takewhile(lambda v: v.what == "run" and (v is first or v.call.name != parking.SLEEP), found))
+    return RunTools(tuple(v.call for v in ready))
+
+
+def _waits(state: State, first: permits.Verdict) -> str:
+    more = len(state.permits.held) - 1
+    others = f" (and {more} more)" if more else ""
+    command = f"agentloop approve {state.session_id} {first.call.id}"
+    return f"{first.why}{others}; '{command}' lets it run, 'agentloop deny …' does not"
 
 
 def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> AskAbout | Settle:

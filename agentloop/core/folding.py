@@ -7,11 +7,15 @@ from decimal import Decimal
 from typing import assert_never
 
 from agentloop.core import costs, extraction, parts, results, tokens
+from agentloop.core.permits import Permits
 from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn, changed
 from agentloop.core.wire import SYSTEM
 from agentloop.types import blocks
 from agentloop.types.blocks import Blocks, Call
 from agentloop.types.events import (
+    BudgetSeen,
+    CallAnswered,
+    CallHeld,
     Compacted,
     Event,
     FactsSettings,
@@ -62,6 +66,7 @@ def begin(body: SessionStarted, at: datetime) -> State:
         started_at=at,
         running_since=at,
         gaps=(body.expected_gap_s,) * _ANNOUNCED if body.expected_gap_s is not None else (),
+        permits=Permits(body.grants),
     )
 
 
@@ -78,8 +83,8 @@ def evolve(state: State, event: Event) -> State:
     match event.body:
         case SessionStarted():
             raise ValueError(f"session_started again at seq {event.seq}")
-        case InputGiven(content=content):
-            return _given(state, content)
+        case InputGiven(content=content, about=about):
+            return changed(_given(state, content), noticed=state.noticed | {about} if about else state.noticed)
         case ModelRequested() as request:
             return _requested(state, request, event.at)
         case ModelReplied(purpose="summary") as replied:
@@ -90,18 +95,26 @@ def evolve(state: State, event: Event) -> State:
             return _replied(state, replied)
         case ModelFailed() as failed:
             return _failed(state, failed)
-        case ToolStarted(call_id=call_id, effect=effect):
-            return changed(state, started={**state.started, call_id: effect})
+        case ToolStarted() as started:
+            return _started(state, started)
         case ToolFinished() as finished:
             return results.finished(state, finished)
+        case CallHeld() as held:
+            return changed(state, permits=state.permits.holding(held))
+        case CallAnswered() as answer:
+            return _answered(state, answer)
+        case BudgetSeen(refused=True) as seen:
+            return changed(state, refused=(*state.refused, seen))
+        case BudgetSeen() as seen:
+            return changed(state, near=seen)
         case ResultExtracted() as extracted:
             return results.extracted(state, extracted)
         case Compacted() as compacted:
             return _compacted(state, compacted)
         case SessionResumed() as resumed:
             return _resumed(state, resumed, event.at)
-        case SessionEnded(outcome=outcome, detail=detail):
-            return changed(state, outcome=outcome, detail=detail)
+        case SessionEnded(outcome=outcome, detail=detail, until=until):
+            return changed(state, outcome=outcome, detail=detail, sleeps_until=until)
         case unknown:
             assert_never(unknown)
 
@@ -115,12 +128,23 @@ def _given(state: State, content: Blocks) -> State:
     return changed(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
 
 
+def _started(state: State, started: ToolStarted) -> State:
+    call = next((c for c in state.open_calls if c.id == started.call_id), None)
+    permits = state.permits if call is None or started.call_id in state.started else state.permits.started(call)
+    return changed(state, started={**state.started, started.call_id: started.effect}, permits=permits)
+
+
+def _answered(state: State, answer: CallAnswered) -> State:
+    call = next((c for c in state.open_calls if c.id == answer.call_id), None)
+    return changed(state, permits=state.permits.answered(answer, call))
+
+
 def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     trouble = state.trouble._replace(handled=True) if state.trouble else None
     gaps = state.gaps
     if request.purpose == "turn" and state.sent is not None:
         gaps = (*gaps, max(0.0, (at - state.sent.at).total_seconds()))[-_GAPS:]
-    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, gaps=gaps)
+    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, gaps=gaps, refused=())
 
 
 def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
@@ -231,7 +255,7 @@ def _whole_text(replied: ModelReplied) -> str:
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
-        prompt = failure.usage.prompt_tokens if failure.usage is not None else _asked_tokens(state, state.pending)
+        prompt = failure.usage.prompt_tokens if failure.usage is not None else asked_tokens(state, state.pending)
         card = state.pending.asked_of or state.card
         risk = costs.worst_case(card, prompt, state.pending.max_tokens)
         if failure.usage is not None:  # its input is paid for below
@@ -251,7 +275,7 @@ def _failed(state: State, failed: ModelFailed) -> State:
     return changed(state, failure=failure, pending=None, pending_at=None)
 
 
-def _asked_tokens(state: State, pending: ModelRequested) -> int:
+def asked_tokens(state: State, pending: ModelRequested) -> int:
     """Estimated tokens of the prompt that is under way."""
     result = state.to_extract
     if pending.purpose != "extraction" or pending.asked_of is None or result is None or result.raw is None:
@@ -304,6 +328,11 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
         state,
         limits=resumed.limits or state.limits,
         tools=state.tools if resumed.tools is None else resumed.tools,
+        permits=state.permits if resumed.grants is None else replace(state.permits, grants=resumed.grants),
+        refused=(),
+        near=None,
+        noticed=frozenset(),
+        sleeps_until=None,
         outcome=None,
         detail="",
         failure=None,

@@ -24,6 +24,7 @@ def finished(state: State, answer: ToolFinished) -> State:
         open_calls=tuple(c for c in state.open_calls if c.id != answer.call_id),
         results=(*state.results, answer),
         started={c: e for c, e in state.started.items() if c != answer.call_id},
+        permits=state.permits.came_in(answer.name, state.tools),
     )
     return state if state.open_calls or state.to_extract is not None else answered(state)
 

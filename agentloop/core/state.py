@@ -7,10 +7,11 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from agentloop.core.permits import Permits
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call, Message
-from agentloop.types.events import Effect, Limits, ModelRequested, Outcome, ToolCard, ToolFinished
+from agentloop.types.events import BudgetSeen, Effect, Limits, ModelRequested, Outcome, ToolCard, ToolFinished
 from agentloop.types.request import Failure, Prefix
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
@@ -143,8 +144,21 @@ class State:
     at_risk_usd: Decimal = Decimal(0)
     """The most that attempts without known usage may have cost."""
     compactions: int = 0
+    permits: Permits = field(default_factory=Permits)
+    refused: tuple[BudgetSeen, ...] = ()
+    """The refusals of shared budgets since the last request that was sent."""
+    near: BudgetSeen | None = None
+    """A shared budget of which little is left."""
+    noticed: frozenset[str] = frozenset()
+    """Limits that the model was told it is near to."""
+    sleeps_until: datetime | None = None
     outcome: Outcome | None = None
     detail: str = ""
+
+    @property
+    def charged_usd(self) -> Decimal:
+        """What was spent, and the most that attempts without known usage may have cost besides."""
+        return self.spent_usd + self.at_risk_usd
 
     @property
     def awaits_reply(self) -> bool:

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 
-from agentloop.core import extraction, wire
+from agentloop.core import costs, extraction, wire
 from agentloop.core.choices import BudgetPolicy
 from agentloop.core.decide import AskAbout, CallModel, Settle
-from agentloop.core.folding import evolve
-from agentloop.core.state import State
+from agentloop.core.folding import asked_tokens, evolve
+from agentloop.core.state import State, changed
 from agentloop.core.tokens import DEFAULT_FAMILY, estimate
+from agentloop.crash_points import reached
 from agentloop.engine.shell import Happened, Shell
-from agentloop.ports import Blobs
-from agentloop.types.events import Event, ModelFailed, ModelReplied, ModelRequested, RawResult, ResultExtracted
-from agentloop.types.request import Failure, Request
+from agentloop.ports import Blobs, Purse
+from agentloop.types.events import BudgetSeen, Event, ModelFailed, ModelReplied, ModelRequested, RawResult, ResultExtracted
+from agentloop.types.request import Failure, Purpose, Request
 
 
 def asked(effect: CallModel, state: State, budget: BudgetPolicy, shell: Shell, now: datetime) -> Iterator[Happened]:
@@ -74,21 +76,56 @@ def _attempts(
     requested: ModelRequested, body: bytes, state: State, budget: BudgetPolicy, shell: Shell, now: datetime
 ) -> Iterator[Happened]:
     turn, purpose = requested.turn, requested.purpose
+    most = costs.worst_case(requested.asked_of or state.card, asked_tokens(state, requested), requested.max_tokens)
+    if (seen := _shared(shell.purse, most, state, budget, purpose, now)) is not None:
+        yield Happened(now, seen)
+        return
+    reached("budget.reserved")
     yield Happened(now, requested)
+    reached("request.recorded")
     risked = evolve(state, Event(seq=0, at=now, body=requested))
     started = shell.clock.monotonic()
     for answer in shell.model.ask(body):
+        at = shell.clock.now()
         if isinstance(answer, Failure):
-            at = shell.clock.now()
             failed = ModelFailed(turn=turn, purpose=purpose, failure=answer)
             risked = evolve(risked, Event(seq=0, at=at, body=failed))
-            if answer.retry_in_s is not None and (stop := budget.stop(risked, at)) is not None:
-                last = answer.model_copy(
-                    update={"retry_in_s": None, "message": f"{answer.message}; not tried again: {stop[1]}"}
-                )
+            if answer.retry_in_s is not None and (stop := _no_more(shell.purse, most, risked, budget, at)) is not None:
+                last = answer.model_copy(update={"retry_in_s": None, "message": f"{answer.message}; not tried again: {stop}"})
                 yield Happened(at, ModelFailed(turn=turn, purpose=purpose, failure=last))
-                return
+                break
+            reached("attempt.failed")
             yield Happened(at, failed)
+            reached("attempt.recorded")
         else:
             took = round(shell.clock.monotonic() - started, 6)
-            yield Happened(shell.clock.now(), ModelReplied(turn=turn, purpose=purpose, reply=answer, duration_s=took))
+            replied = ModelReplied(turn=turn, purpose=purpose, reply=answer, duration_s=took)
+            risked = evolve(risked, Event(seq=0, at=at, body=replied))
+            reached("reply.received")
+            yield Happened(at, replied)
+            reached("reply.recorded")
+    shell.purse.settle(risked.charged_usd)
+
+
+def _shared(
+    purse: Purse, most: Decimal, state: State, budget: BudgetPolicy, purpose: Purpose, now: datetime
+) -> BudgetSeen | None:
+    """Set the request's worst case aside; what there is to say first, where a shared budget has little or no room."""
+    room = purse.reserve(state.charged_usd, most)
+    if room is None:
+        return None
+    seen = BudgetSeen(scope=room.scope, limit_usd=room.limit_usd, left_usd=room.left_usd, refused=not room.granted)
+    if not room.granted:
+        return seen
+    if purpose == "extraction" or budget.notice(changed(state, near=seen), now) is None:
+        return None
+    purse.settle(state.charged_usd)
+    return seen
+
+
+def _no_more(purse: Purse, most: Decimal, risked: State, budget: BudgetPolicy, at: datetime) -> str | None:
+    """Why another attempt is too much; None where it is not."""
+    if (stop := budget.stop(risked, at)) is not None:
+        return stop[1]
+    room = purse.reserve(risked.charged_usd, most)
+    return None if room is None or room.granted else f"{room.left_usd:.4f} of {room.limit_usd} USD are left to {room.scope}"

@@ -77,14 +77,16 @@ def recorded(data: Json) -> PolicySettings:
 
 def _completed(data: Json) -> Json:
     """With what held before there was a setting for it, where a log is older than the setting: it replays by that."""
-    ledger, facts = data.get("ledger"), data.get("facts")
+    ledger, facts, budget = data.get("ledger"), data.get("facts"), data.get("budget")
     if isinstance(ledger, dict) and ledger.get("kind") == "engine":
         ledger = {"index_share": None, **ledger}
     elif isinstance(ledger, dict) and isinstance(engine := ledger.get("engine"), dict):
         ledger = {**ledger, "engine": {"index_share": None, **engine}}
     if isinstance(facts, dict) and facts.get("kind") == "by_kind":
         facts = {"growth": 1.0, **facts}
-    return data | {k: v for k, v in (("ledger", ledger), ("facts", facts)) if v is not None}
+    if isinstance(budget, dict) and budget.get("kind") == "hard":
+        budget = {"wrap_up_at": None, **budget}
+    return data | {k: v for k, v in (("ledger", ledger), ("facts", facts), ("budget", budget)) if v is not None}
 
 
 def preset(name: str) -> PolicySettings:

@@ -5,6 +5,8 @@ input_given          what a person (or the engine) tells the model
 model_requested      a request is about to be sent           model_replied   the reply, whole
 model_failed         one attempt failed                      tool_started    a call is about to run
 tool_finished        its answer, as the model sees it        result_extracted  facts that a cheap model made of it
+call_held            a call waits for a person               call_answered   what the person said
+budget_seen          a budget shared with others has little or no room for the next request
 compacted            the oldest turns left the view
 session_ended        the outcome                             session_resumed a person chose to go on after it
 """
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agentloop.types.base import Frozen, Json
+from agentloop.types.grants import Grants
 from agentloop.types.request import Breakpoint, Failure, Prefix, Purpose, Reply
 from agentloop.types.usage import ModelCard
 
@@ -32,6 +35,7 @@ Outcome = Literal[
     "budget_exceeded",
     "max_turns",
     "waiting_for_approval",
+    "sleeping",
     "prefix_unstable",
     "provider_unavailable",
     "spend_limit",
@@ -40,7 +44,7 @@ Outcome = Literal[
     "interrupted",
 ]
 
-ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown"]
+ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown", "denied"]
 
 
 class FactsSettings(Frozen):
@@ -70,6 +74,10 @@ class ToolCard(Frozen):
     facts_settings: FactsSettings | None = None
     facts_card: ModelCard | None = None
     """The model that its `facts_settings` names."""
+    outward: bool = False
+    """It speaks to the world outside: mail, posts, payments."""
+    untrusted: bool = False
+    """Its results hold what strangers wrote."""
 
 
 class Limits(Frozen):
@@ -80,6 +88,8 @@ class Limits(Frozen):
     max_wall_s: float | None = None
     max_tokens: int = 64_000
     """Output tokens of one reply, thinking included."""
+    max_session_tokens: int | None = None
+    """Tokens of all requests together, in and out, cached ones too."""
 
 
 class Decision(Frozen):
@@ -128,6 +138,8 @@ class SessionStarted(Frozen):
     """Seconds that are announced to pass between two requests, in the mean."""
     left_out: tuple[str, ...] = ()
     """Of an imported session: what its source holds and this log does not."""
+    grants: Grants | None = None
+    """What it may do without a person; None: somebody is watching, and nothing has to be granted."""
 
 
 class InputGiven(Frozen):
@@ -136,6 +148,8 @@ class InputGiven(Frozen):
     type: Literal["input_given"] = "input_given"
     content: tuple[Json, ...]
     source: Literal["user", "engine"] = "user"
+    about: str | None = None
+    """What the engine speaks of: the limit that is nearly reached."""
 
 
 class ModelRequested(Frozen):
@@ -212,6 +226,41 @@ class ResultExtracted(Frozen):
     """Why they stay."""
 
 
+class CallHeld(Frozen):
+    """A call that is not run until a person has answered."""
+
+    type: Literal["call_held"] = "call_held"
+    turn: int
+    call_id: str
+    name: str
+    reason: str
+
+
+class CallAnswered(Frozen):
+    """What a person said about a call that was held."""
+
+    type: Literal["call_answered"] = "call_answered"
+    call_id: str
+    allowed: bool
+    by: str
+    """Who answered."""
+    note: str = ""
+    """Told to the model where the call is denied."""
+
+
+class BudgetSeen(Frozen):
+    """What a budget that is shared with other sessions said to the next request, which was not sent yet."""
+
+    type: Literal["budget_seen"] = "budget_seen"
+    scope: str
+    """Which budget: `the workspace on 2026-11-22`."""
+    limit_usd: Decimal
+    left_usd: Decimal
+    """What is neither spent nor reserved by others."""
+    refused: bool = True
+    """The request could cost more than that; or else, the model has yet to be told that little is left."""
+
+
 class Compacted(Frozen):
     """The turns before `keep_from` left the view; `segment` stands for them."""
 
@@ -231,6 +280,8 @@ class SessionResumed(Frozen):
     prefix: Prefix | None = None
     prefix_digest: str | None = None
     tools: tuple[ToolCard, ...] | None = None
+    grants: Grants | None = None
+    """What it may do without a person from here on; None: as before."""
 
 
 class SessionEnded(Frozen):
@@ -239,6 +290,8 @@ class SessionEnded(Frozen):
     type: Literal["session_ended"] = "session_ended"
     outcome: Outcome
     detail: str = ""
+    until: datetime | None = None
+    """When a sleeping session is to be taken up again."""
 
 
 Body = Annotated[
@@ -250,6 +303,9 @@ Body = Annotated[
     | ToolStarted
     | ToolFinished
     | ResultExtracted
+    | CallHeld
+    | CallAnswered
+    | BudgetSeen
     | Compacted
     | SessionResumed
     | SessionEnded,

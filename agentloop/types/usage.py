@@ -92,6 +92,11 @@ class Tokens(Frozen):
             self.input_tokens + self.cache_read_input_tokens + self.ephemeral_5m_input_tokens + self.ephemeral_1h_input_tokens
         )
 
+    @property
+    def all_tokens(self) -> int:
+        """Tokens of the prompt and of what was answered."""
+        return self.prompt_tokens + self.output_tokens
+
 
 class Iteration(Tokens):
     """One of the model calls that a single request made."""

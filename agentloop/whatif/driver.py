@@ -119,7 +119,8 @@ class _World:
     """The recording in the place of model, tools, user and clock, and a cache that is only theory."""
 
     def __init__(self, recording: Recording, card: ModelCard, gaps: Gaps, start: SessionStarted | None) -> None:
-        self.start = start or started(recording, "whatif", card, {})
+        fixed = {"played_by": f"recording:{recording.id}", "grants": None}  # nobody hears a notice, nobody has to be asked
+        self.start = start.model_copy(update=fixed) if start is not None else started(recording, "whatif", card, {})
         self.clock = RecordedClock(recording, gaps)
         self.user = RecordedUser(recording)
         self._steps = recording.steps

@@ -89,7 +89,7 @@ def test_another_outcome_is_found() -> None:
     assert (difference.recorded, difference.decided) == ("finish refused", "finish completed")
 
 
-@pytest.mark.parametrize("outcome", ["interrupted", "waiting_for_approval", "prefix_unstable"])
+@pytest.mark.parametrize("outcome", ["interrupted", "prefix_unstable"])
 def test_an_end_that_came_from_outside_is_not_decided_again(outcome: str) -> None:
     lines = recorded()[:2]
     end = SessionEnded.model_validate({"outcome": outcome})

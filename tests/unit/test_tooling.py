@@ -85,7 +85,7 @@ def test_without_a_word_a_tool_has_a_second_effect_when_it_runs_twice() -> None:
 def test_a_tool_says_what_it_declares_in_its_card() -> None:
     card = tool(name="peek", effect="read", timeout_s=5, facts="keep")(look.function or look).card
 
-    assert card.model_dump(exclude_none=True) == {"name": "peek", "effect": "read", "timeout_s": 5.0, "facts": "keep"}
+    assert card == ToolCard(name="peek", effect="read", timeout_s=5.0, facts="keep")
 
 
 def test_a_tool_may_say_what_matters_in_its_large_results() -> None:
