@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from agentloop import granting
 from agentloop.errors import PromptError
 from agentloop.types.events import FactsSettings
+from agentloop.types.grants import Grants
 from agentloop.workspace import refuse_unknown
 
 MAX_PROMPT_BYTES = 1_000_000
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge"})
+_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge", "grants"})
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
     | {
@@ -26,6 +28,9 @@ _AGENT_SETTINGS = frozenset(
         "facts_share",
         "allow_volatile",
         "tool_search",
+        "max_session_tokens",
+        "job_day_usd",
+        "job_total_usd",
     }
 )
 _OTHERS_KEYS = frozenset({"color", "skills", "hooks", "permissionMode", "disallowedTools", "memory", "mcpServers"})
@@ -49,6 +54,10 @@ class AgentFile(NamedTuple):
     """Folders of documents, relative to the workspace, that the agent may search."""
     facts: Mapping[str, FactsSettings | None] = MappingProxyType({})
     """By tool, what matters in its large results; None: they are shown whole."""
+    grants: Grants = Grants()
+    """What unattended runs may do besides reading."""
+    schedule: Any = None
+    """When it runs by itself, as it was written: `agentloop.schedule` reads it."""
 
 
 def find_agent(root: Path, prompts: str, name: str) -> AgentFile:
@@ -87,6 +96,8 @@ def agent_file(path: Path) -> AgentFile:
         mcp=_names(path, data, "mcp") or (),
         knowledge=_names(path, data, "knowledge") or (),
         facts=_facts(path, front, data.get("facts") or {}),
+        grants=granting.grants(_front_line(path, front, "grants"), data.get("grants")),
+        schedule=data.get("schedule"),
     )
 
 

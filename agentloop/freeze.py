@@ -8,24 +8,28 @@ from pathlib import Path
 from agentloop.adapters import model_table, plugins
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.recall import recall_tool
+from agentloop.adapters.sleeping import sleep_tool
 from agentloop.agents import AgentFile
 from agentloop.core import prefix as prefixes
 from agentloop.core import tokens, wire
+from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
 from agentloop.knowledge import NAME as KNOWLEDGE
 from agentloop.knowledge import knowledge_tool
-from agentloop.ports import Blobs, News
+from agentloop.ports import Blobs, Clock, News
 from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
+from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL
 from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
+from agentloop.types.grants import Grants
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
-from agentloop.workspace import Settings, ToolSearch
+from agentloop.workspace import Settings, ToolSearch, redactor
 
 SERVED = "mcp__"
 """How the name of an MCP server's tool begins."""
-BUILT_IN = frozenset({RECALL, KNOWLEDGE})
+BUILT_IN = frozenset({RECALL, KNOWLEDGE, SLEEP})
 """Tools that no folder holds: an agent may name them, and need not."""
 HOT_TOOLS = 5
 """Tools that stay in the prefix where the others have to be searched for: the API's documentation advises 3 to 5."""
@@ -34,12 +38,13 @@ SEARCHED_FROM_TOKENS = 10_000
 session that often needs other tools costs 3 to 7 % more behind search with 8,500 tokens, 26 % less with 14,300."""
 
 
-def built_in(workspace: Path, agent: AgentFile | None, blobs: Blobs, news: News) -> tuple[Tool, ...]:
-    """The tools that agentloop itself brings: `recall`; where the agent names folders of knowledge, the search in them.
-    Raises ConfigError where one of these is missing or empty."""
+def built_in(workspace: Path, agent: AgentFile | None, blobs: Blobs, news: News, clock: Clock) -> tuple[Tool, ...]:
+    """The tools that agentloop itself brings: `recall`; where the agent names folders of knowledge, the search in them;
+    where it names `sleep_until`, that. Raises ConfigError where a folder is missing or empty."""
     folders = agent.knowledge if agent is not None else ()
     knowledge = (knowledge_tool(workspace, folders),) if folders else ()
-    return (recall_tool(blobs, news), *knowledge)
+    sleeps = agent is not None and SLEEP in (agent.tools or ())
+    return (recall_tool(blobs, news), *knowledge, *((sleep_tool(clock),) if sleeps else ()))
 
 
 def registry(
@@ -120,6 +125,17 @@ def refuse_volatile(made: Prefix, environment: Mapping[str, str], allowed: Seque
     )
 
 
+def refuse_secrets(made: Prefix, environment: Mapping[str, str], agent: str) -> None:
+    """Raise PrefixUnstable where a prefix holds a secret: it would stand in every log, and be sent with every request."""
+    redact = redactor(environment)
+    parts = {"system prompt": made.system, **{f"tool '{t.get('name')}'": compact(t).decode() for t in made.tools}}
+    if found := [name for name, text in parts.items() if redact(text) != text]:
+        raise PrefixUnstable(
+            f"agent '{agent}': the {found[0]} holds the value of a secret from the environment\n"
+            "take it out: a tool that needs it reads it from the environment when it runs"
+        )
+
+
 def limits(settings: Settings, card: ModelCard) -> Limits:
     """Where a session stops."""
     return Limits(
@@ -127,6 +143,7 @@ def limits(settings: Settings, card: ModelCard) -> Limits:
         max_budget_usd=settings.max_budget_usd,
         max_wall_s=settings.max_wall_s,
         max_tokens=min(settings.max_tokens, card.max_output_tokens),
+        max_session_tokens=settings.max_session_tokens,
     )
 
 
@@ -137,19 +154,31 @@ def resumption(
     limits_now: Limits,
     explicit: frozenset[str],
     accept_new_prefix: bool,
+    grants: Grants | None = None,
 ) -> SessionResumed | None:
-    """What changes when a session is taken up again: limits that were set explicitly, and, where that is accepted, the
-    prefix. None where nothing does. Raises PrefixUnstable where the tools are others than they were."""
+    """What changes when a session is taken up again: limits that were set explicitly; what its tools declare and what it
+    may do, which the log never decides; and, where that is accepted, the prefix. None where nothing does. Raises
+    PrefixUnstable where the tools are others than they were."""
     wanted = limits_now.model_dump(include=set(explicit & Limits.model_fields.keys()))
     tools = _as_before(tools, state.prefix)
-    changed = state.limits.model_copy(update=wanted)
-    new_limits = changed if changed != state.limits else None
+    limits = state.limits.model_copy(update=wanted)
+    changed = SessionResumed(
+        limits=limits if limits != state.limits else None,
+        tools=tool_cards if _effects(tool_cards) != _effects(state.tools) else None,
+        grants=grants if grants != state.permits.grants else None,
+    )
     if tools.definitions == state.prefix.tools:
-        return SessionResumed(limits=new_limits) if new_limits is not None else None
+        return changed if changed != SessionResumed() else None
     made = state.prefix.model_copy(update={"tools": tools.definitions})
     if not accept_new_prefix:
         raise PrefixUnstable(_tools_changed(state.session_id, state.prefix, made))
-    return SessionResumed(limits=new_limits, prefix=made, prefix_digest=wire.prefix_digest(made), tools=tool_cards)
+    new = {"prefix": made, "prefix_digest": wire.prefix_digest(made), "tools": tool_cards}
+    return changed.model_copy(update=new)
+
+
+def _effects(cards: Sequence[ToolCard]) -> list[tuple[object, ...]]:
+    """What the tools do in the world, as they declare it."""
+    return sorted((c.name, c.effect, c.outward, c.untrusted) for c in cards)
 
 
 def kept_prompt(state: State, system_now: str) -> str | None:

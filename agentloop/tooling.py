@@ -57,6 +57,8 @@ class Tool:
     ready: SdkTool | None = None
     """Set where the tool came as an SDK object: its definition is taken as it is."""
     facts_settings: FactsSettings | None = None
+    outward: bool = False
+    untrusted: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself."""
@@ -83,7 +85,13 @@ class Tool:
     def card(self) -> ToolCard:
         """What the session's log says about the tool."""
         return ToolCard(
-            name=self.name, effect=self.effect, timeout_s=self.timeout_s, facts=self.facts, facts_settings=self.facts_settings
+            name=self.name,
+            effect=self.effect,
+            timeout_s=self.timeout_s,
+            facts=self.facts,
+            facts_settings=self.facts_settings,
+            outward=self.outward,
+            untrusted=self.untrusted,
         )
 
     @property
@@ -103,7 +111,13 @@ class Tool:
 def tool(function: Function, /) -> Tool: ...
 @overload
 def tool(
-    *, name: str | None = None, effect: Effect = "once", timeout_s: float = 60.0, facts: str | FactsSettings = "facts"
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout_s: float = 60.0,
+    facts: str | FactsSettings = "facts",
+    outward: bool = False,
+    untrusted: bool = False,
 ) -> Callable[[Function], Tool]: ...
 def tool(
     function: Function | None = None,
@@ -113,6 +127,8 @@ def tool(
     effect: Effect = "once",
     timeout_s: float = 60.0,
     facts: str | FactsSettings = "facts",
+    outward: bool = False,
+    untrusted: bool = False,
 ) -> Tool | Callable[[Function], Tool]:
     """Make a tool of a typed function, sync or async, with a Google-style docstring.
 
@@ -125,11 +141,15 @@ def tool(
         timeout_s: Seconds until a call is given up.
         facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `keep`: the
             model sees it whole. `FactsSettings`: facts, and what matters in them.
+        outward: It speaks to the world outside (mail, posts, payments): an unattended session that has read what strangers
+            wrote asks a person first, unless its agent's file says otherwise.
+        untrusted: Its results hold what strangers wrote (mail, pages).
     """
     mode, settings = ("facts", facts) if isinstance(facts, FactsSettings) else (facts, None)
 
     def make(f: Function) -> Tool:
-        return Tool(f, name or f.__name__, effect, timeout_s, mode, facts_settings=settings)
+        given = name or f.__name__
+        return Tool(f, given, effect, timeout_s, mode, facts_settings=settings, outward=outward, untrusted=untrusted)
 
     return make if function is None else make(function)
 

@@ -5,7 +5,7 @@ from agentloop.allowed import allowed
 from agentloop.fetching import HOSTS_FILE, HOSTS_VARIABLE, fetch
 
 
-@tool(effect="read", timeout_s=40)
+@tool(effect="read", timeout_s=40, untrusted=True)
 def http_fetch(url: str) -> str:
     """Fetch a page of the web as text: headings, text, tables, and links written as [text](address).
 

@@ -268,6 +268,8 @@ def _tool(thread: _Loop, link: _Link, listed: "Listed") -> Tool:
         None,
         name,
         effect=_effect(listed),
+        outward=_open_world(listed) and _effect(listed) != "read",
+        untrusted=_open_world(listed),
         timeout_s=link.server.call_s,
         ready=_ServerTool(name, definition, thread, link, listed.name),
     )
@@ -279,6 +281,11 @@ def _effect(listed: "Listed") -> Effect:
     if hints is not None and hints.read_only_hint:
         return "read"
     return "idempotent" if hints is not None and hints.idempotent_hint else "once"
+
+
+def _open_world(listed: "Listed") -> bool:
+    """Whether it deals with the world outside, as MCP's own default has it."""
+    return listed.annotations is None or listed.annotations.open_world_hint is not False
 
 
 @dataclass(frozen=True)

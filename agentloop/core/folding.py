@@ -264,8 +264,9 @@ def _failed(state: State, failed: ModelFailed) -> State:
     if failure.usage is not None:
         card = state.pending.asked_of or state.card if state.pending is not None else state.card
         state = changed(_paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
-    if failure.kind == "interrupted":
-        return changed(state, pending=None, pending_at=None)
+    if failure.kind == "interrupted":  # its gap would count twice when it is asked again
+        counted = state.pending is not None and state.pending.purpose == "turn" and state.sent is not None
+        return changed(state, pending=None, pending_at=None, gaps=state.gaps[:-1] if counted else state.gaps)
     if failure.retry_in_s is not None:
         return state
     if failed.purpose == "summary":

@@ -63,7 +63,8 @@ class Permits:
             return self
         before = self.used.get(call.name, Used())
         total = before.total + (_number(call, self.grants.tools.get(call.name)) or 0)
-        return replace(self, used={**self.used, call.name: Used(before.calls + 1, total)})
+        held = {c: why for c, why in self.held.items() if c != call.id}
+        return replace(self, held=held, used={**self.used, call.name: Used(before.calls + 1, total)})
 
     def came_in(self, name: str, tools: tuple[ToolCard, ...]) -> "Permits":
         """A tool has answered; what it brought may be the words of strangers."""

@@ -6,12 +6,13 @@ import json
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
+from agentloop.core import upcasts
 from agentloop.errors import LogDamaged, LogError, LogVersion
 from agentloop.types.base import compact
-from agentloop.types.events import SCHEMA_VERSION, Body, Event, SessionStarted, body_data
+from agentloop.types.events import SCHEMA_VERSION, Body, Event, body_data
 
+LONGEST_LINE = 256 * 1024 * 1024
+"""Bytes of a line, at most: one that is longer is not written, for nobody could read it back."""
 _SEAL = b',"sum":"'
 _SEALED = len(_SEAL) + 16 + len(b'"}')
 
@@ -24,6 +25,8 @@ class Line(NamedTuple):
     """What the next line's digest is made over, besides that line itself."""
     end: int
     """Bytes of the log up to here, this line included."""
+    version: int = SCHEMA_VERSION
+    """The schema version that the log was written in; the event is in today's."""
 
 
 class Sealed(NamedTuple):
@@ -68,15 +71,16 @@ def read(data: bytes, before: Line | None, place: Place) -> Line:
     digest = digest_of(digest_before, content)
     if sealing != seal(digest):
         raise damaged(place, seq + 1, "its checksum does not hold")
+    version = upcasts.version_of(content + b"}") if before is None else before.version
+    if version > SCHEMA_VERSION or not upcasts.readable(version):
+        raise _other(version, place)
     try:
-        event = Event.model_validate_json(content + b"}")
-    except ValidationError as e:
+        event = upcasts.event(content + b"}", version)
+    except ValueError as e:  # a ValidationError is one
         raise _unreadable(content, seq + 1, place) from e
-    if isinstance(event.body, SessionStarted) and event.body.schema_version > SCHEMA_VERSION:
-        raise _newer(event.body.schema_version, place)
     if event.seq != seq:
         raise damaged(place, seq + 1, f"it has seq {event.seq}, expected {seq}")
-    return Line(event, digest, end + len(data) + 1)
+    return Line(event, digest, end + len(data) + 1, version)
 
 
 def damaged(place: Place, number: int, why: str) -> LogDamaged:
@@ -96,9 +100,11 @@ def _unreadable(content: bytes, number: int, place: Place) -> LogError:
     except (ValueError, KeyError, AttributeError, TypeError):
         return damaged(place, number, "it is not an event")
     if version > SCHEMA_VERSION:
-        return _newer(version, place)
+        return _other(version, place)
     return LogVersion(f"{place.where}, line {number}: this agentloop cannot read a '{kind}' event: upgrade it")
 
 
-def _newer(version: int, place: Place) -> LogVersion:
-    return LogVersion(f"{place.where} has schema version {version}, this agentloop reads {SCHEMA_VERSION}: upgrade it")
+def _other(version: int, place: Place) -> LogVersion:
+    found = f"{place.where} has schema version {version}, this agentloop reads {SCHEMA_VERSION}"
+    newer = version > SCHEMA_VERSION
+    return LogVersion(f"{found}: upgrade it" if newer else f"{found}: open it once with a version in between")

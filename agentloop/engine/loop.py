@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import assert_never
 
 from agentloop.core.choices import Policies
-from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, RunTools, Settle, Tell, decide
+from agentloop.core.decide import AskAbout, CallModel, Compact, Deny, Effect, Finish, Hold, RunTools, Settle, Tell, decide
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
+from agentloop.crash_points import reached
 from agentloop.engine import asking, recovery, tools
 from agentloop.engine.shell import Happened, Observer, Shell
 from agentloop.ports import Log
 from agentloop.types import blocks
-from agentloop.types.events import Body, Compacted, InputGiven, SessionEnded
+from agentloop.types.events import Body, CallHeld, Compacted, InputGiven, SessionEnded
 
 __all__ = ["Observer", "Shell", "perform", "run"]
 
@@ -27,13 +28,16 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
 
     def write(at: datetime, body: Body) -> State:
         event = log.append(body, at)
+        reached("step.recorded")
         after = evolve(state, event)
         shell.observe(event, after)
         return after
 
+    reached("session.folded")
     try:
         for body in recovery.left_open(state, shell.tools):
             state = write(shell.clock.now(), body)
+            reached("session.recovered")
         while state.outcome is None:
             now = shell.clock.now()
             for said in shell.inbox(state):
@@ -44,22 +48,36 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
         state = fold(log.events())  # the interrupt may have come after an event was written and before it was folded
         for body in recovery.interrupted(state, e):
             state = write(shell.clock.now(), body)
+            reached("session.interrupted")
+    shell.purse.settle(state.charged_usd)
+    reached("session.ended")
     return state
 
 
 def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now: datetime) -> Iterator[Happened]:
     """Do what was decided, event by event. What was decided carries the time at which it was: replay decides by it."""
+    reached("step.decided")
     match effect:
         case CallModel():
             yield from asking.asked(effect, state, policies.budget, shell, now)
         case AskAbout():
             yield from asking.about(effect, state, policies.budget, shell, now)
         case Settle():
-            yield Happened(now, asking.settled(effect, shell.blobs))
+            result = asking.settled(effect, shell.blobs)
+            reached("extraction.decided")
+            yield Happened(now, result)
+            reached("extraction.recorded")
         case RunTools(calls=calls):
             for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
                 yield Happened(shell.clock.now(), body)
+        case Hold(calls=held):
+            for verdict in held:
+                call = verdict.call
+                yield Happened(now, CallHeld(turn=state.asked, call_id=call.id, name=call.name, reason=verdict.why))
+        case Deny(call=call, note=note):
+            yield Happened(now, tools.denied(call, note, state))
         case Compact(keep_from, segment, written_by, decision, drop_thinking):
+            reached("compaction.decided")
             yield Happened(
                 now,
                 Compacted(
@@ -70,9 +88,10 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
                     thinking_dropped=drop_thinking,
                 ),
             )
-        case Tell(text=text):
-            yield Happened(now, InputGiven(content=(blocks.text(text),), source="engine"))
-        case Finish(outcome=outcome, detail=detail):
-            yield Happened(now, SessionEnded(outcome=outcome, detail=detail))
+            reached("compaction.recorded")
+        case Tell(text=text, about=about):
+            yield Happened(now, InputGiven(content=(blocks.text(text),), source="engine", about=about))
+        case Finish(outcome=outcome, detail=detail, until=until):
+            yield Happened(now, SessionEnded(outcome=outcome, detail=detail, until=until))
         case unknown:
             assert_never(unknown)

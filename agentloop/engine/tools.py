@@ -6,6 +6,7 @@ from itertools import groupby
 
 from agentloop.core.choices import FactsPolicy, Shown
 from agentloop.core.state import State
+from agentloop.crash_points import reached
 from agentloop.policies.facts import HeadTailMatches
 from agentloop.ports import Answer, Blobs, ToolRunner
 from agentloop.types.blocks import Call
@@ -48,8 +49,21 @@ def _answered(
                 effect=cards[call.id].effect,
                 idempotency_key=idempotency_key(state, call),
             )
+            reached("tool.intended")
+    if len(batch) > 1:
+        reached("parallel.intended")
     for call, answer in zip(batch, runner.run(batch, lambda c: idempotency_key(state, c)), strict=True):
+        reached("tool.answered")
         yield _finished(call, answer, state, facts, cards[call.id], blobs)
+        reached("tool.recorded")
+        if call is not batch[-1]:
+            reached("parallel.some_recorded")
+
+
+def denied(call: Call, note: str, state: State) -> ToolFinished:
+    """A person's no, as the model sees it."""
+    said = f"denied by the operator{': ' + note if note else ''}. It was not run. Do not try it again in another way."
+    return ToolFinished(turn=state.asked, call_id=call.id, name=call.name, content=said, is_error=True, outcome="denied")
 
 
 def idempotency_key(state: State, call: Call) -> str:

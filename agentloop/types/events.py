@@ -140,6 +140,8 @@ class SessionStarted(Frozen):
     """Of an imported session: what its source holds and this log does not."""
     grants: Grants | None = None
     """What it may do without a person; None: somebody is watching, and nothing has to be granted."""
+    job: str | None = None
+    """What its spending is counted to; None: its agent."""
 
 
 class InputGiven(Frozen):

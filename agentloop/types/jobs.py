@@ -24,3 +24,5 @@ class Job(Frozen):
     """A smaller number is taken first."""
     max_budget_usd: Decimal | None = None
     """For this run; None: as the agent's file says."""
+    max_day_usd: Decimal | None = None
+    """For all runs of its name in a day; None: as the settings say."""

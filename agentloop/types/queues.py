@@ -1,5 +1,6 @@
 """A queue of sessions as a person sets it up, and one session in it."""
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
@@ -31,7 +32,8 @@ class QueueSettings(Settings):
     poll_s: float = Field(default=0.5, gt=0, le=60, allow_inf_nan=False)
     """Seconds between two looks for work."""
     held_after: int = Field(default=3, ge=1)
-    """A session whose process died so often in a row without a step forward is held."""
+    """A session whose process died so often in a row without a step forward is held. The last time it runs in a process of
+    its own, so that it is known to be the cause; with 1, every session does."""
 
 
 class Submitted(NamedTuple):
@@ -42,6 +44,21 @@ class Submitted(NamedTuple):
     """Which run of it: the session's id; `id#2` when it was queued again."""
     new: bool
     """False where it was there already: nothing was queued twice."""
+
+
+class Ran(NamedTuple):
+    """What came of running a session in a worker."""
+
+    outcome: str
+    """The session's; or `try_later`, where another process holds it or its store does not answer."""
+    detail: str = ""
+    cost_usd: Decimal | None = None
+    until: datetime | None = None
+    """When it wants to be taken up again."""
+
+
+Stopped = Callable[[], str | None]
+"""Who wants a session to stop between two of its steps, if anybody; asked by the one who runs it."""
 
 
 class Queued(NamedTuple):

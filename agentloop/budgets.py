@@ -1,0 +1,262 @@
+"""Budgets that sessions share: of a job and of the workspace, for a day and in all.
+
+One ledger, in the workspace's database, holds what each session has spent on each day and what it has set aside for the
+request that is under way. A session says what it has spent in all, as its log folds it; so a crash, a retry or a second
+telling changes nothing, and a lost ledger is made anew from the logs. Amounts are whole 10⁻¹² USD, rounded up.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from agentloop.core.folding import begin, evolve
+from agentloop.crash_points import reached
+from agentloop.database import transaction
+from agentloop.errors import BudgetUnknown
+from agentloop.ports import Clock, Room
+from agentloop.types.events import Event, SessionStarted
+from agentloop.types.limits import SharedLimits
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+UNIT = Decimal(10) ** 12
+"""What an amount in the ledger is of one USD."""
+_LOCK = 5_870_231
+"""The PostgreSQL advisory lock under which the ledger is read and written."""
+
+_TABLES = sa.MetaData()
+_SPENDING = sa.Table(
+    "agentloop_spending",
+    _TABLES,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("job", sa.Text, nullable=False, index=True),
+    sa.Column("settled", sa.BigInteger, nullable=False),
+    sa.Column("reserved", sa.BigInteger, nullable=False),
+    sa.Index("agentloop_spending_by_day", "day"),
+)
+_MADE = sa.Table("agentloop_spending_made", _TABLES, sa.Column("from_logs_at", sa.Text, primary_key=True))
+
+
+class Spending(NamedTuple):
+    """What was spent of one budget, and what is set aside."""
+
+    scope: str
+    limit_usd: Decimal | None
+    settled_usd: Decimal
+    reserved_usd: Decimal
+
+    @property
+    def left_usd(self) -> Decimal | None:
+        """What neither is spent nor set aside; None where there is no limit."""
+        return None if self.limit_usd is None else max(Decimal(0), self.limit_usd - self.settled_usd - self.reserved_usd)
+
+
+class Logs(Protocol):
+    """The sessions of a workspace, as far as the ledger needs them."""
+
+    def ids(self) -> Iterator[str]: ...  # noqa: D102
+
+    def stream(self, session_id: str) -> Iterator[Event]: ...  # noqa: D102
+
+
+class BudgetLedger:
+    """Who spent what, and who is about to."""
+
+    def __init__(self, database: "Engine", logs: Logs, zone: ZoneInfo, clock: Clock) -> None:
+        """Use this database; days are those of this zone."""
+        self._database, self._logs, self._zone, self._clock = database, logs, zone, clock
+        self._there = False
+
+    def purse(self, session_id: str, job: str, limits: SharedLimits) -> "SharedPurse":
+        """The purse of one session."""
+        return SharedPurse(self, session_id, job, limits)
+
+    def spending(self, job: str | None, limits: SharedLimits) -> list[Spending]:
+        """What was spent today and in all, by the workspace and by one of its jobs. Raises BudgetUnknown."""
+        with self.changing() as connection:
+            found = []
+            for scope in scopes(job, limits, self.today()):
+                settled, reserved = _sums(connection, scope)
+                found.append(Spending(scope.name, scope.limit, _usd(settled), _usd(reserved)))
+            return found
+
+    def rebuild(self) -> int:
+        """Make the ledger anew from the sessions' logs. Returns how many sessions have spent. Raises BudgetUnknown."""
+        with self.changing() as connection:
+            return self._from_logs(connection)
+
+    def today(self) -> str:
+        """The day that it is in the budgets' zone."""
+        return self.day(self._clock.now().astimezone(self._zone).date())
+
+    @staticmethod
+    def day(value: date) -> str:
+        """A day, as the ledger names it."""
+        return value.isoformat()
+
+    @contextmanager
+    def changing(self) -> "Iterator[Connection]":
+        """The ledger for oneself. Raises BudgetUnknown where it is damaged or out of reach."""
+        try:
+            with transaction(self._database) as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+                if not self._there:
+                    self._make(connection)
+                yield connection
+            self._there = True
+        except SQLAlchemyError as e:
+            cause = str(getattr(e, "orig", None) or e).strip().partition("\n")[0]
+            raise BudgetUnknown(
+                f"what the shared budgets have left cannot be read: {cause}\n"
+                "nothing is spent until that is known: 'agentloop budget rebuild' makes the ledger anew from the logs"
+            ) from e
+
+    def register(self, connection: "Connection", session_id: str, job: str) -> None:
+        """What a session spent before the ledger knew it, on the days on which it did."""
+        known = sa.select(sa.func.count()).where(_SPENDING.c.session_id == session_id).select_from(_SPENDING)
+        if connection.scalar(known):
+            return
+        for day, usd in self._by_day(self._logs.stream(session_id)).items():
+            write(connection, session_id, day, job, _units(usd), 0)
+
+    def _make(self, connection: "Connection") -> None:
+        _TABLES.create_all(connection)
+        if not connection.scalar(sa.select(sa.func.count()).select_from(_MADE)):
+            self._from_logs(connection)
+
+    def _from_logs(self, connection: "Connection") -> int:
+        connection.execute(sa.delete(_SPENDING))
+        connection.execute(sa.delete(_MADE))
+        found = 0
+        for session_id in self._logs.ids():
+            events = self._logs.stream(session_id)
+            start = next(events)
+            assert isinstance(start.body, SessionStarted)
+            days = self._by_day([start, *events])
+            for day, usd in days.items():
+                write(connection, session_id, day, start.body.job or start.body.agent, _units(usd), 0)
+            found += bool(days)
+            reached("budget.half_rebuilt")
+        connection.execute(sa.insert(_MADE).values(from_logs_at=self._clock.now().isoformat()))
+        return found
+
+    def _by_day(self, events: Iterable[Event]) -> dict[str, Decimal]:
+        """What a session was charged, by day."""
+        found: dict[str, Decimal] = {}
+        state = None
+        for event in events:
+            if state is None:
+                assert isinstance(event.body, SessionStarted)
+                state = begin(event.body, event.at)
+                continue
+            after = evolve(state, event)
+            if more := after.charged_usd - state.charged_usd:
+                day = self.day(event.at.astimezone(self._zone).date())
+                found[day] = found.get(day, Decimal(0)) + more
+            state = after
+        return found
+
+
+class SharedPurse:
+    """A `Purse` over the ledger, for one session."""
+
+    def __init__(self, ledger: BudgetLedger, session_id: str, job: str, limits: SharedLimits) -> None:
+        """Spend for this session, within these limits."""
+        self._ledger, self._session_id, self._job, self._limits = ledger, session_id, job, limits
+
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+        """Set aside the most that the next request can cost. Raises BudgetUnknown."""
+        with self._ledger.changing() as connection:
+            day = self._settle(connection, spent_usd)
+            rooms = [_room(connection, s, most_usd) for s in scopes(self._job, self._limits, day) if s.limit is not None]
+            if all(r.granted for r in rooms):
+                _set_aside(connection, self._session_id, day, _units(most_usd))
+        refused = [r for r in rooms if not r.granted]
+        if refused:
+            return min(refused, key=lambda r: r.left_usd)
+        return min(rooms, key=lambda r: r.left_usd / r.limit_usd if r.limit_usd else Decimal(0), default=None)
+
+    def settle(self, spent_usd: Decimal) -> None:
+        """The session has spent so much in all, and has no request under way. Raises BudgetUnknown."""
+        with self._ledger.changing() as connection:
+            self._settle(connection, spent_usd)
+        reached("budget.settled")
+
+    def _settle(self, connection: "Connection", spent_usd: Decimal) -> str:
+        """What of it falls on today: all but what other days have. Nothing is set aside any more."""
+        day = self._ledger.today()
+        self._ledger.register(connection, self._session_id, self._job)
+        mine = _SPENDING.c.session_id == self._session_id
+        connection.execute(sa.update(_SPENDING).where(mine).values(reserved=0))
+        before = connection.scalar(_sum(_SPENDING.c.settled).where(mine, _SPENDING.c.day != day)) or 0
+        write(connection, self._session_id, day, self._job, max(0, _units(spent_usd) - int(before)), 0)
+        return day
+
+
+class Scope(NamedTuple):
+    """One budget: whose, of when, and how much."""
+
+    name: str
+    limit: Decimal | None
+    job: str | None
+    day: str | None
+
+
+def scopes(job: str | None, limits: SharedLimits, day: str) -> list[Scope]:
+    """The budgets of the workspace, and of a job where one is named."""
+    found = [
+        Scope(f"the workspace on {day}", limits.workspace_day, None, day),
+        Scope("the workspace", limits.workspace_total, None, None),
+    ]
+    if job is not None:
+        found += [Scope(f"'{job}' on {day}", limits.job_day, job, day), Scope(f"'{job}'", limits.job_total, job, None)]
+    return found
+
+
+def _room(connection: "Connection", scope: Scope, most_usd: Decimal) -> Room:
+    assert scope.limit is not None
+    left = scope.limit - _usd(sum(_sums(connection, scope)))
+    return Room(scope.name, scope.limit, max(left, Decimal(0)), most_usd <= left)
+
+
+def _sums(connection: "Connection", scope: Scope) -> tuple[int, int]:
+    """What is settled and what is set aside."""
+    where = [_SPENDING.c.day == scope.day] if scope.day is not None else []
+    where += [_SPENDING.c.job == scope.job] if scope.job is not None else []
+    settled, reserved = (_sum(c).where(*where) for c in (_SPENDING.c.settled, _SPENDING.c.reserved))
+    return int(connection.scalar(settled) or 0), int(connection.scalar(reserved) or 0)
+
+
+def _sum(column: Any) -> Any:
+    return sa.select(sa.func.sum(column))
+
+
+def write(connection: "Connection", session_id: str, day: str, job: str, settled: int, reserved: int) -> None:
+    """One session's row of a day."""
+    this = (_SPENDING.c.session_id == session_id) & (_SPENDING.c.day == day)
+    changed = connection.execute(sa.update(_SPENDING).where(this).values(job=job, settled=settled, reserved=reserved))
+    if not changed.rowcount:
+        row = {"session_id": session_id, "day": day, "job": job, "settled": settled, "reserved": reserved}
+        connection.execute(sa.insert(_SPENDING).values(row))
+
+
+def _set_aside(connection: "Connection", session_id: str, day: str, amount: int) -> None:
+    this = (_SPENDING.c.session_id == session_id) & (_SPENDING.c.day == day)
+    connection.execute(sa.update(_SPENDING).where(this).values(reserved=amount))
+
+
+def _units(usd: Decimal) -> int:
+    return int((usd * UNIT).to_integral_value(rounding=ROUND_CEILING))
+
+
+def _usd(units: int) -> Decimal:
+    return (Decimal(units) / UNIT).normalize() + Decimal(0)

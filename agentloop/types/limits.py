@@ -1,0 +1,13 @@
+"""Limits that several sessions share."""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+
+class SharedLimits(NamedTuple):
+    """USD, at most. None: no limit."""
+
+    workspace_day: Decimal | None = None
+    workspace_total: Decimal | None = None
+    job_day: Decimal | None = None
+    job_total: Decimal | None = None

@@ -1,0 +1,222 @@
+"""Budgets that sessions share: of a day, in all, of a job and of the workspace."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from agentloop.budgets import BudgetLedger, Logs
+from agentloop.core.folding import fold
+from agentloop.database import engine
+from agentloop.errors import BudgetUnknown, ConfigError
+from agentloop.policies import recorded
+from agentloop.replay import replay
+from agentloop.sessions import Sessions
+from agentloop.testing import FixedClock, events, started
+from agentloop.types.events import BudgetSeen, Event, InputGiven, ModelRequested
+from agentloop.types.limits import SharedLimits
+from agentloop.workspace import configuration
+from tests.unit.unattended_of import Desk, script
+
+NOTES = [[("note", {"text": str(i)})] for i in range(12)]
+GRANTS = "grants: [note]\n"
+DUBLIN = ZoneInfo("Europe/Dublin")
+
+
+class JustStarted:
+    """Sessions that have spent nothing yet, whatever they are called."""
+
+    def ids(self) -> Iterator[str]:
+        return iter(())
+
+    def stream(self, session_id: str) -> Iterator[Event]:
+        return iter(events(started(session_id=session_id)))
+
+
+def ledger(tmp_path: Path, clock: FixedClock, zone: ZoneInfo = DUBLIN, logs: Logs | None = None) -> BudgetLedger:
+    url = f"sqlite:///{tmp_path}/.agentloop/budgets.sqlite"
+    return BudgetLedger(engine(url), logs or JustStarted(), zone, clock)
+
+
+def logged(tmp_path: Path, clock: FixedClock) -> BudgetLedger:
+    return ledger(tmp_path, clock, ZoneInfo("UTC"), Sessions(tmp_path / "sessions"))
+
+
+def test_what_is_set_aside_by_one_is_not_there_for_another(tmp_path: Path) -> None:
+    book = ledger(tmp_path, FixedClock())
+    limits = SharedLimits(workspace_day=Decimal("1"))
+    one, other = book.purse("a", "job", limits), book.purse("b", "job", limits)
+
+    first = one.reserve(Decimal(0), Decimal("0.7"))
+    second = other.reserve(Decimal(0), Decimal("0.4"))
+    one.settle(Decimal("0.1"))
+    third = other.reserve(Decimal(0), Decimal("0.4"))
+
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert (first.granted, second.granted, third.granted) == (True, False, True)
+    assert (second.left_usd, third.left_usd) == (Decimal("0.3"), Decimal("0.9"))
+    assert second.scope == "the workspace on 2026-01-05"
+
+
+def test_saying_it_twice_changes_nothing(tmp_path: Path) -> None:
+    book = ledger(tmp_path, FixedClock())
+    purse = book.purse("a", "job", SharedLimits(workspace_total=Decimal(1)))
+
+    for _ in range(3):
+        purse.reserve(Decimal("0.25"), Decimal("0.5"))
+        purse.settle(Decimal("0.25"))
+
+    rows = book.spending("job", SharedLimits())
+    assert {r.settled_usd for r in rows} == {Decimal("0.25")}
+    assert {r.reserved_usd for r in rows} == {Decimal(0)}
+
+
+def test_a_day_ends_at_midnight_of_the_budgets_zone(tmp_path: Path) -> None:
+    clock = FixedClock(datetime(2026, 6, 30, 22, 59, tzinfo=UTC))  # 23:59 in Dublin
+    book = ledger(tmp_path, clock)
+    limits = SharedLimits(workspace_day=Decimal(1), workspace_total=Decimal("2.5"))
+    purse = book.purse("a", "job", limits)
+    purse.settle(Decimal("0.9"))
+    clock.pass_(120)
+
+    room = purse.reserve(Decimal("0.9"), Decimal("0.95"))
+    purse.settle(Decimal("1.8"))
+    last = purse.reserve(Decimal("1.8"), Decimal("0.2"))
+
+    assert room is not None
+    assert last is not None
+    assert (room.granted, room.scope, room.left_usd) == (True, "the workspace", Decimal("1.6"))
+    assert (last.granted, last.scope, last.left_usd) == (False, "the workspace on 2026-07-01", Decimal("0.1"))
+
+
+def test_of_several_budgets_the_strictest_holds(tmp_path: Path) -> None:
+    book = ledger(tmp_path, FixedClock())
+    limits = SharedLimits(Decimal(10), Decimal(100), Decimal(5), Decimal("0.5"))
+    book.purse("other", "other job", limits).settle(Decimal(4))
+
+    room = book.purse("a", "job", limits).reserve(Decimal(0), Decimal("0.6"))
+
+    assert room is not None
+    assert (room.granted, room.scope, room.left_usd) == (False, "'job'", Decimal("0.5"))
+
+
+def test_amounts_are_exact(tmp_path: Path) -> None:
+    book = ledger(tmp_path, FixedClock())
+    small = Decimal("0.00000001375")
+
+    for n in range(300):
+        book.purse(f"s{n}", "job", SharedLimits()).settle(small)
+
+    assert book.spending(None, SharedLimits())[1].settled_usd == 300 * small
+
+
+def test_a_day_without_room_ends_a_session_resumably_and_the_next_day_it_goes_on(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    played = script(*NOTES)
+    poor: dict[str, Any] = {"workspace_day_usd": "0.03", "model": "claude-sonnet-4-6", "max_tokens": 1_500}
+
+    result = desk.agent(played, **poor).run("Go.", session_id="s")
+    desk.clock.pass_(24 * 3600)
+    again = desk.agent(played, **poor).resume("s")
+
+    assert result.outcome == "budget_exceeded"
+    assert "the workspace on 2026-01-05" in result.detail
+    assert 0 < result.cost <= Decimal("0.03")
+    assert again.turns > result.turns
+    there = desk.agent(played).sessions.events("s")
+    assert replay(there, recorded(fold(there).policies).policies()).same
+
+
+def test_a_session_is_told_once_that_a_shared_budget_is_near(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    played = script(*NOTES)
+    ledger(tmp_path, desk.clock).purse("other", "other", SharedLimits()).settle(Decimal("0.9"))
+
+    result = desk.agent(played, workspace_total_usd="1", max_tokens=1_100).run("Go.", session_id="s")
+
+    there = desk.agent(played).sessions.events("s")
+    told = [e.body for e in there if isinstance(e.body, InputGiven) and e.body.source == "engine"]
+    assert [t.about for t in told] == ["the workspace"]
+    assert result.outcome == "completed"
+    assert replay(there, recorded(fold(there).policies).policies()).same
+
+
+def test_a_budget_of_nothing_sends_no_request(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+
+    result = desk.agent(script(*NOTES), job_day_usd="0").run("Go.", session_id="s")
+
+    there = desk.agent(script()).sessions.events("s")
+    assert result.outcome == "budget_exceeded"
+    assert not [e for e in there if isinstance(e.body, ModelRequested)]
+    assert [e.body.left_usd for e in there if isinstance(e.body, BudgetSeen)] == [0]
+
+
+def test_the_ledger_is_made_anew_from_the_logs(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    for name in ("a", "b"):
+        desk.agent(script(*NOTES), workspace_day_usd="5").run("Go.", session_id=name)
+    before = logged(tmp_path, desk.clock).spending("desk", SharedLimits())
+    for file in (tmp_path / ".agentloop").glob("budgets.sqlite*"):
+        file.unlink()
+
+    after = logged(tmp_path, desk.clock).spending("desk", SharedLimits())
+
+    assert after == before
+    assert after[0].settled_usd == sum(fold(desk.agent(script()).sessions.events(n)).spent_usd for n in ("a", "b"))
+
+
+def test_a_session_that_spent_before_there_was_a_budget_is_counted_on_its_days(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    played = script(*NOTES)
+    desk.agent(played, max_turns=3).run("Go.", session_id="s")
+    book = logged(tmp_path, desk.clock)
+    book.rebuild()
+    yesterday = book.spending(None, SharedLimits())[0].settled_usd
+    desk.clock.pass_(24 * 3600)
+
+    desk.agent(played, max_turns=6, workspace_day_usd="5").resume("s")
+
+    rows = book.spending(None, SharedLimits())
+    total = fold(desk.agent(played).sessions.events("s")).spent_usd
+    assert (rows[0].settled_usd, rows[1].settled_usd) == (total - yesterday, total)
+
+
+def test_a_damaged_ledger_stops_all_spending_until_it_is_made_anew(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    (tmp_path / ".agentloop").mkdir()
+    (tmp_path / ".agentloop" / "budgets.sqlite").write_bytes(b"no database " * 1000)
+
+    with pytest.raises(BudgetUnknown, match="agentloop budget rebuild"):
+        desk.agent(script(*NOTES), workspace_day_usd="5").run("Go.", session_id="s")
+
+    assert not [e for e in desk.agent(script()).sessions.events("s") if isinstance(e.body, ModelRequested)]
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "inf", "much"])
+def test_a_budget_that_is_no_amount_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "agentloop.toml").write_text(f'workspace_day_usd = "{value}"\n')
+
+    with pytest.raises(ConfigError, match="workspace_day_usd"):
+        configuration(tmp_path, environment={})
+
+
+def test_a_zone_that_is_none_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+
+    with pytest.raises(ConfigError, match="Europe/Dublin"):
+        desk.agent(script(), workspace_day_usd="1", budget_zone="Erewhon").run("Go.", session_id="s")
+
+
+def test_without_shared_budgets_there_is_no_ledger(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+
+    desk.agent(script(*NOTES[:1])).run("Go.", session_id="s")
+
+    assert not (tmp_path / ".agentloop").exists()
