@@ -92,6 +92,10 @@ class BudgetPolicy(Protocol):
         """Whether so much may be spent besides the next request."""
         ...
 
+    def fits(self, state: State, most_usd: Decimal) -> bool:
+        """Whether a request that can cost so much may be sent: the same one again, most of all."""
+        ...
+
 
 class CachingPolicy(Protocol):
     """Where a request asks the API to keep cache entries."""

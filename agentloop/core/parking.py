@@ -12,7 +12,7 @@ SLEEP = "sleep_until"
 def asleep(state: State, now: datetime) -> datetime | None:
     """When the first open call wants to be answered, where it wants to sleep and that is still to come."""
     call = state.open_calls[0] if state.open_calls else None
-    if call is None or call.name != SLEEP or all(t.name != SLEEP for t in state.tools):
+    if call is None or call.name != SLEEP or call.id in state.started or all(t.name != SLEEP for t in state.tools):
         return None
     until = wake_time(call.input.get("time") if isinstance(call.input, dict) else None)
     return until if until is not None and until > now else None

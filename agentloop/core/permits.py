@@ -38,7 +38,7 @@ class Permits:
     used: Mapping[str, Used] = field(default_factory=dict)
     """By tool, counted as a call starts."""
     strangers: str = ""
-    """The first tool by which the session read what strangers wrote."""
+    """The first tool by which the model was given what strangers wrote."""
     held: Mapping[str, str] = field(default_factory=dict)
     """Calls that wait for a person, and why."""
     answers: Mapping[str, CallAnswered] = field(default_factory=dict)
@@ -66,11 +66,11 @@ class Permits:
         held = {c: why for c, why in self.held.items() if c != call.id}
         return replace(self, held=held, used={**self.used, call.name: Used(before.calls + 1, total)})
 
-    def came_in(self, name: str, tools: tuple[ToolCard, ...]) -> "Permits":
-        """A tool has answered; what it brought may be the words of strangers."""
-        if self.strangers or not any(t.name == name and t.untrusted for t in tools):
-            return self
-        return replace(self, strangers=name)
+    def came_in(self, names: tuple[str, ...], tools: tuple[ToolCard, ...]) -> "Permits":
+        """The model is given what these tools brought; it may be the words of strangers."""
+        strange = {t.name for t in tools if t.untrusted}
+        first = next((n for n in names if n in strange), "")
+        return self if self.strangers or not first else replace(self, strangers=first)
 
 
 def verdicts(

@@ -24,7 +24,6 @@ def finished(state: State, answer: ToolFinished) -> State:
         open_calls=tuple(c for c in state.open_calls if c.id != answer.call_id),
         results=(*state.results, answer),
         started={c: e for c, e in state.started.items() if c != answer.call_id},
-        permits=state.permits.came_in(answer.name, state.tools),
     )
     return state if state.open_calls or state.to_extract is not None else answered(state)
 
@@ -46,12 +45,14 @@ def answered(state: State) -> State:
     given = tuple(blocks.tool_result(c.id, by_id[c.id].content, by_id[c.id].is_error) for c in calls if c.id in by_id)
     given += state.given
     digest = _what_happened(calls, by_id)
+    names = tuple(r.name for r in state.results)
     invalid = all(r.outcome == "invalid" for r in state.results)
     return changed(
         state,
         given=given,
         given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
         results=(),
+        permits=state.permits.came_in(names, state.tools),
         repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
         invalid_turns=state.invalid_turns + 1 if invalid else 0,
     )

@@ -127,5 +127,7 @@ def _no_more(purse: Purse, most: Decimal, risked: State, budget: BudgetPolicy, a
     """Why another attempt is too much; None where it is not."""
     if (stop := budget.stop(risked, at)) is not None:
         return stop[1]
+    if not budget.fits(risked, most):
+        return f"the same request may cost {most:.4f} USD, which is more than the budget has left"
     room = purse.reserve(risked.charged_usd, most)
     return None if room is None or room.granted else f"{room.left_usd:.4f} of {room.limit_usd} USD are left to {room.scope}"

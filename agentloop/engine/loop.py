@@ -13,7 +13,7 @@ from agentloop.engine import asking, recovery, tools
 from agentloop.engine.shell import Happened, Observer, Shell
 from agentloop.ports import Log
 from agentloop.types import blocks
-from agentloop.types.events import Body, CallHeld, Compacted, InputGiven, SessionEnded
+from agentloop.types.events import Body, CallHeld, Compacted, InputGiven, SessionEnded, ToolStarted
 
 __all__ = ["Observer", "Shell", "perform", "run"]
 
@@ -68,8 +68,9 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
             yield Happened(now, result)
             reached("extraction.recorded")
         case RunTools(calls=calls):
-            for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
-                yield Happened(shell.clock.now(), body)
+            for i, body in enumerate(tools.answers(calls, state, policies.facts, shell.tools, shell.blobs)):
+                first = i == 0 and isinstance(body, ToolStarted)  # the line by which replay knows what was decided
+                yield Happened(now if first else shell.clock.now(), body)
         case Hold(calls=held):
             for verdict in held:
                 call = verdict.call

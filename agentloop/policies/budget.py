@@ -100,6 +100,11 @@ class HardBudget(Settings):
             for left in (self._own_left(state), _shared_left(state))
         )
 
+    def fits(self, state: State, most_usd: Decimal) -> bool:
+        """Whether a request that can cost so much may be sent: an attempt more cannot ask for less than the first did."""
+        left = self._own_left(state)
+        return left is None or most_usd <= left
+
     def _own_left(self, state: State) -> Decimal | None:
         limit = state.limits.max_budget_usd
         return None if limit is None else limit - state.spent_usd - state.at_risk_usd

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agentloop.adapters.jsonl_log import Dropped, JsonlLog
+from agentloop.core.sealed import digest_of, seal
 from agentloop.errors import LogDamaged, LogVersion, LogWriteFailed, SessionHeld
 from agentloop.testing import NOON, given, log_conformance, says, started
 from agentloop.types.events import Body, Event, InputGiven
@@ -386,12 +387,10 @@ def test_a_log_that_is_not_open_takes_nothing(tmp_path: Path) -> None:
 
 def sealed(folder: Path, *lines: bytes) -> None:
     """A log of these lines with checksums that hold, as a newer version would write them."""
-    from agentloop.adapters.jsonl_log import _digest, _sealed
-
     digest, data = b"", b""
     for line in lines:
-        digest = _digest(digest, line[:-1])
-        data += line[:-1] + _sealed(digest) + b"\n"
+        digest = digest_of(digest, line[:-1])
+        data += line[:-1] + seal(digest) + b"\n"
     put(folder, data)
 
 

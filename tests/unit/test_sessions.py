@@ -143,7 +143,7 @@ def test_a_log_that_holds_no_whole_line_is_no_fresh_start(sessions: Sessions) ->
     path = put(sessions, "atlas")
     path.write_bytes(path.read_bytes()[:50])
 
-    with pytest.raises(UnknownSession, match="does not start with session_started"):
+    with pytest.raises(UnknownSession, match="has no log"):
         sessions.events("atlas")
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from agentloop.agents import agent_file
 from agentloop.errors import ConfigError
-from agentloop.workspace import Configuration, configuration, redactor, secrets, user_file
+from agentloop.redaction import secrets
+from agentloop.workspace import Configuration, configuration, redactor, user_file
 from tests.unit.prompt_files import prompt, refused
 
 
