@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRACES ?= ../shared/traces
 
-.PHONY: setup run test check format lint types layers tests bench e2e prices shapes clean
+.PHONY: setup run test check format lint types layers tests simulate bench e2e prices shapes clean
 
 setup: .venv/ready
 
@@ -34,6 +34,11 @@ layers: setup
 
 tests: setup
 	$(BIN)/pytest -n auto
+
+# Whole sessions on a virtual clock, with seeded faults: make simulate SEEDS=100000
+SEEDS ?= 20000
+simulate: setup
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
 
 bench: setup
 	$(BIN)/python -m tests.bench

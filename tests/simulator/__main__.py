@@ -62,9 +62,8 @@ def one(seed: int) -> int:
         print(_line(event))
     print(f"\nthe process died at: {', '.join(simulation.death.at) or 'nowhere'}")
     state = fold(simulation.disk.events())
-    print(
-        f"{simulation.plan}\n{state.asked} turns, {state.spent_usd} USD, at risk {state.at_risk_usd}, {len(simulation.done)} effects"
-    )
+    print(simulation.plan)
+    print(f"{state.asked} turns, {len(simulation.done)} effects, {state.spent_usd} USD, at risk {state.at_risk_usd}")
     print(f"FAILED: {failed}" if failed else "everything holds")
     return int(failed is not None)
 
