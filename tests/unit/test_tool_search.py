@@ -129,7 +129,7 @@ def test_a_mark_for_tools_alone_stands_on_the_last_one_in_the_prefix() -> None:
 def test_a_session_is_taken_up_with_the_search_it_started_with_whatever_the_setting_says(
     now: Registry, before: Registry
 ) -> None:
-    state = after(started(tools=before.definitions), given("task"))
+    state = after(started(tools=before.definitions, tool_cards=before.cards), given("task"))
 
     assert freeze.resumption(state, now, now.cards, Limits(), frozenset(), accept_new_prefix=False) is None
 
