@@ -11,7 +11,7 @@ from agentloop.schedule.due import ACTIVE, MOST_RECORDED, Decision, History, Sta
 from agentloop.schedule.spec import Schedule
 
 SIX = datetime(2026, 11, 22, 6, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
 def hourly(**settings: Any) -> Schedule:
@@ -29,15 +29,15 @@ def by_verdict(found: tuple[Decision, ...]) -> dict[str, list[int]]:
 
 
 def test_what_is_due_starts() -> None:
-    assert decide(hourly(), history(SIX - HOUR), SIX + timedelta(seconds=1)) == (Decision(SIX, "start"),)
+    assert decide(hourly(), history(SIX - HOUR), SIX + SECOND) == (Decision(SIX, "start"),)
 
 
 def test_what_was_decided_is_not_decided_again() -> None:
-    assert decide(hourly(), history(SIX - HOUR, h6="done"), SIX + timedelta(seconds=1)) == ()
+    assert decide(hourly(), history(SIX - HOUR, h6="done"), SIX + SECOND) == ()
 
 
 def test_nothing_is_due_before_its_time_nor_before_the_schedule_was_there() -> None:
-    assert decide(hourly(), history(SIX - HOUR / 2), SIX - timedelta(seconds=1)) == ()
+    assert decide(hourly(), history(SIX - HOUR / 2), SIX - SECOND) == ()
     assert decide(hourly(), history(SIX), SIX + HOUR / 2) == ()
 
 
@@ -46,7 +46,7 @@ def test_a_delay_is_waited_for() -> None:
     start = schedule.start_at(SIX)
 
     assert start > SIX
-    assert decide(schedule, history(SIX - timedelta(minutes=1)), start - timedelta(seconds=1)) == ()
+    assert decide(schedule, history(SIX - timedelta(minutes=1)), start - SECOND) == ()
     assert decide(schedule, history(SIX - timedelta(minutes=1)), start) == (Decision(SIX, "start"),)
 
 
@@ -103,7 +103,7 @@ def test_a_schedule_that_nobody_looked_at_for_a_year_is_decided_in_a_bounded_num
 def test_without_overlap_a_due_time_is_skipped_while_a_run_goes_on() -> None:
     active: tuple[Status, ...] = ("claimed", "running", "submitted")
     for status in active:
-        found = decide(hourly(), history(SIX - 2 * HOUR, h5=status), SIX + timedelta(seconds=1))
+        found = decide(hourly(), history(SIX - 2 * HOUR, h5=status), SIX + SECOND)
 
         assert found == (Decision(SIX, "skip", "overlap: the run before is still going (skip)"),)
 
@@ -124,7 +124,7 @@ def test_what_waits_starts_in_order_and_before_what_is_new() -> None:
 
 def test_what_waited_too_long_is_dropped() -> None:
     schedule = hourly(overlap="queue", max_age_s=3_600)
-    found = decide(schedule, history(SIX - 3 * HOUR, h4="waiting", h5="done"), SIX + timedelta(seconds=1))
+    found = decide(schedule, history(SIX - 3 * HOUR, h4="waiting", h5="done"), SIX + SECOND)
 
     assert found == (Decision(SIX - 2 * HOUR, "skip", "waited for more than 3600 s"), Decision(SIX, "start"))
 
@@ -153,15 +153,22 @@ def test_a_paused_schedule_records_its_due_times_with_the_reason() -> None:
 def test_a_clock_that_jumps_back_starts_nothing_twice() -> None:
     before = history(SIX - 2 * HOUR, h5="done", h6="done")
 
-    assert decide(hourly(), before, SIX - HOUR + timedelta(seconds=1)) == ()
-    assert decide(hourly(), before, SIX + timedelta(seconds=1)) == ()
+    assert decide(hourly(), before, SIX - HOUR + SECOND) == ()
+    assert decide(hourly(), before, SIX + SECOND) == ()
+
+
+def test_a_clock_that_jumps_back_starts_nothing_before_its_time() -> None:
+    waiting = history(SIX - 2 * HOUR, h5="done", h6="waiting")
+
+    assert decide(hourly(overlap="queue"), waiting, SIX - SECOND) == ()
+    assert decide(hourly(overlap="queue"), waiting, SIX) == (Decision(SIX, "start"),)
 
 
 def test_after_a_clock_was_wrong_by_a_year_the_due_times_of_the_right_one_are_run() -> None:
     """It had been seen until next year; what was due in truth is not."""
     wrong = History(SIX - 48 * HOUR, SIX + timedelta(days=365), {SIX - n * HOUR: "done" for n in range(1, 30)})
 
-    assert decide(hourly(), wrong, SIX + timedelta(seconds=1)) == (Decision(SIX, "start"),)
+    assert decide(hourly(), wrong, SIX + SECOND) == (Decision(SIX, "start"),)
 
 
 def test_a_suspend_of_eight_hours_over_a_due_time_is_one_late_run() -> None:
