@@ -1,41 +1,30 @@
-"""The sessions of a workspace: where they are, which there are, how their logs are opened."""
+"""The sessions of a workspace in files: where they are, which there are, how their logs are opened."""
 
-import difflib
 import json
 import os
-import re
-import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
+from agentloop import session_ids
 from agentloop.adapters.blob_dir import BlobDir
 from agentloop.adapters.jsonl_log import LOG, Dropped, Fsync, JsonlLog
-from agentloop.errors import UnknownSession
-from agentloop.types.events import Event, SessionStarted
+from agentloop.crash_points import reached
+from agentloop.errors import LogError, UnknownSession
+from agentloop.ports import Summary
+from agentloop.types.events import Event
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+__all__ = ["Sessions", "Summary"]
+
 _TAIL_BYTES = 64 * 1024
 _MOST_TAIL_BYTES = 32 * 1024 * 1024
 _HEAD_BYTES = 4 * 1024 * 1024
 
 
-class Summary(NamedTuple):
-    """One row of `sessions list`, read from the two ends of the log."""
-
-    session_id: str
-    agent: str
-    model: str
-    started_at: str
-    events: int
-    outcome: str
-    bytes: int
-
-
 class Sessions:
-    """A folder of sessions, one folder each."""
+    """A `SessionStore`: a folder of sessions, one folder each."""
 
     def __init__(
         self, folder: Path, *, fsync: Fsync = "always", on_dropped: Callable[[Dropped], None] = lambda d: None
@@ -46,16 +35,14 @@ class Sessions:
         self._on_dropped = on_dropped
 
     def new_id(self, agent: str, now: datetime) -> str:
-        """An id that no session has: agent, time, and four characters in case two start in one second."""
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", agent).strip("-_") or "session"
-        return f"{name[:60]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        """An id that no session has: agent, time, and eight characters in case two start in one second."""
+        return session_ids.new_id(agent, now)
 
     def path(self, session_id: str) -> Path:
         """The folder of a session. Raises UnknownSession for what is no id."""
-        if not _ID.fullmatch(session_id) or ".." in session_id:
-            shown = session_id[:60].encode("unicode_escape").decode()
-            raise UnknownSession(f"'{shown}' is not a session id: letters, digits, '-', '_' and '.', at most 100, no path")
-        return self.folder / session_id
+        return self.folder / session_ids.checked(session_id)
+
+    location = path
 
     def log(self, session_id: str) -> JsonlLog:
         """The log of a session, which need not exist yet."""
@@ -66,22 +53,26 @@ class Sessions:
         return BlobDir(self.path(session_id) / "blobs")
 
     def exists(self, session_id: str) -> bool:
-        """Whether a session has at least its first line."""
-        path = self.path(session_id) / LOG
-        return path.is_file() and path.stat().st_size > 0
+        """Whether a session has at least its first line. Raises LogError where that cannot be told, or where whole results
+        are left of a session whose log is gone: what it knew must not be forgotten in silence."""
+        folder = self.path(session_id)
+        try:
+            begun = _first_line(folder / LOG).endswith(b"\n")
+            forgotten = not begun and any((folder / "blobs").glob("*"))
+        except OSError as e:
+            raise LogError(f"session '{session_id}' in {folder} cannot be read: {e.strerror}; check its owner") from e
+        if forgotten:
+            raise LogError(
+                f"session '{session_id}' in {folder} has whole results and no log: it was there, and its log is gone\n"
+                "put the log back, or take another session id"
+            )
+        return begun
 
     def find(self, name: str) -> str:
         """The session of this id, or the only one whose id starts with it. Raises UnknownSession with candidates."""
         if self.exists(name):
             return name
-        ids = list(self.ids())
-        starting = [i for i in ids if i.startswith(name)]
-        if len(starting) == 1:
-            return starting[0]
-        near = starting or difflib.get_close_matches(name, ids, n=3, cutoff=0.3)
-        hint = f"did you mean {', '.join(near[:5])}?" if near else "'agentloop sessions list' shows those that exist"
-        what = "is ambiguous" if starting else "does not exist"
-        raise UnknownSession(f"session '{name}' {what} in {self.folder}; {hint}")
+        return session_ids.meant(name, self.ids(), str(self.folder))
 
     def events(self, session_id: str) -> list[Event]:
         """Every event of a session. Raises UnknownSession where its log is missing or empty, LogDamaged, LogVersion."""
@@ -93,22 +84,41 @@ class Sessions:
             raise UnknownSession(
                 f"session '{session_id}' has no log in {self.path(session_id)}; nothing can be resumed from it"
             )
-        events = self.log(session_id).events()
-        first = next(events, None)
-        if first is None or not isinstance(first.body, SessionStarted):
-            raise UnknownSession(f"the log of session '{session_id}' does not start with session_started; it cannot be used")
-        return chain([first], events)
+        return session_ids.begun(session_id, self.log(session_id).events())
 
     def ids(self) -> Iterator[str]:
         """The ids of all sessions, sorted."""
         if self.folder.is_dir():
             with os.scandir(self.folder) as entries:
-                yield from sorted(e.name for e in entries if e.is_dir() and (Path(e.path) / LOG).is_file())
+                yield from sorted(e.name for e in entries if _is_session(e))
 
     def summaries(self) -> Iterator[Summary]:
         """A row for each session, without reading whole logs."""
         for session_id in self.ids():
             yield _summary(session_id, self.folder / session_id / LOG)
+
+    def delete(self, session_id: str) -> None:
+        """Log and blobs are gone. Raises SessionHeld where somebody is writing it."""
+        hidden = self.folder / f".deleted-{session_id}"
+        with self.log(session_id).held():
+            shutil.rmtree(hidden, ignore_errors=True)
+            self.path(session_id).rename(hidden)
+            reached("prune.hidden")
+            shutil.rmtree(hidden)
+            reached("prune.deleted")
+
+
+def _is_session(entry: "os.DirEntry[str]") -> bool:
+    """Not what is half deleted, and nothing else that is hidden."""
+    return not entry.name.startswith(".") and entry.is_dir() and (Path(entry.path) / LOG).is_file()
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.readline(_MOST_TAIL_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
 
 
 def _summary(session_id: str, path: Path) -> Summary:

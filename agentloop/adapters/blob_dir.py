@@ -4,10 +4,13 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from agentloop.crash_points import reached
 from agentloop.errors import LogWriteFailed
 
+_HALF = ".half-"
 _HANDLE = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -17,6 +20,7 @@ class BlobDir:
     def __init__(self, folder: Path) -> None:
         """Use this folder."""
         self._folder = folder
+        self._swept = False
 
     def put(self, data: bytes) -> str:
         """Keep these bytes; returns their digest. Raises LogWriteFailed; then nothing is there."""
@@ -26,7 +30,10 @@ class BlobDir:
             return digest
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            reached("blob.before_write")
             self._write(target, data)
+            reached("blob.kept")
         except OSError as e:
             raise LogWriteFailed(
                 f"cannot keep a tool result in {self._folder}: {e.strerror}; free the disk, then resume"
@@ -35,16 +42,33 @@ class BlobDir:
 
     def _write(self, target: Path, data: bytes) -> None:
         """Whole or not at all: a temporary file with an unpredictable name, then a rename."""
-        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".")
+        handle, name = tempfile.mkstemp(dir=self._folder, prefix=_HALF)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            reached("blob.written")
             os.replace(name, target)
+            self._sync_folder()
         except BaseException:
             Path(name).unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             raise
+
+    def _sync_folder(self) -> None:
+        handle = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _sweep(self) -> None:
+        """Delete what a process that died left half written. Whoever puts holds the session, so nobody else is writing."""
+        if not self._swept:
+            for left in self._folder.glob(f"{_HALF}*"):
+                left.unlink(missing_ok=True)
+            self._swept = True
 
     def find(self, handle: str) -> bytes | None:
         """The bytes whose digest starts with this handle; None where there are none, or more than one."""
@@ -52,3 +76,8 @@ class BlobDir:
             return None
         found = list(self._folder.glob(f"{handle}*"))
         return found[0].read_bytes() if len(found) == 1 else None
+
+    def digests(self) -> Iterator[str]:
+        """The digests of all that is kept, sorted; what a crash left half written is not."""
+        names = (entry.name for entry in self._folder.iterdir()) if self._folder.is_dir() else ()
+        return iter(sorted(name for name in names if _HANDLE.fullmatch(name) and len(name) == 64))

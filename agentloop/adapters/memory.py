@@ -53,3 +53,7 @@ class MemoryBlobs:
     def find(self, handle: str) -> bytes | None:
         """The bytes whose digest starts with this handle."""
         return next((data for digest, data in self._kept.items() if len(handle) >= 8 and digest.startswith(handle)), None)
+
+    def digests(self) -> Iterator[str]:
+        """The digests of all that is kept, sorted."""
+        return iter(sorted(self._kept))
