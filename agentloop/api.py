@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import freeze, mcp_config, provider, scenes
+from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -18,21 +18,24 @@ from agentloop.adapters.toolbox import Toolbox
 from agentloop.agents import AgentFile, agent_file
 from agentloop.core import wire
 from agentloop.core.choices import Policies
-from agentloop.core.folding import begin, evolve, fold
+from agentloop.core.folding import fold
 from agentloop.core.state import State
+from agentloop.crash_points import reached
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
 from agentloop.errors import UsageError
+from agentloop.origins import Origins
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
-from agentloop.ports import Clock, Log, ModelClient
+from agentloop.ports import Clock, Log, ModelClient, SessionStore
 from agentloop.replay import requests
-from agentloop.sessions import Sessions
+from agentloop.stores import store_of
 from agentloop.tooling import Registry
-from agentloop.types import blocks
-from agentloop.types.events import Event, InputGiven, Outcome, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.events import Limits, Outcome, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.grants import Grants
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
 from agentloop.workspace import Configuration, configuration, redactor, user_file
+from agentloop.writing import Writer, said_by_user
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Result:
     usage: Usage
     turns: int
     detail: str
-    log: Path
+    log: Path | str
+    """The session's file, or where in which database."""
+    until: datetime | None = None
+    """When a sleeping session is to be taken up again."""
 
 
 class Agent:
@@ -67,6 +73,9 @@ class Agent:
         sessions: The folder of sessions.
         workspace: The folder whose settings and tools count.
         script: Plays the model in the emulator, in process (an `emulator.script.Script`).
+        unattended: Nobody is watching: besides reading, only what the agent's file grants is done; anything else waits for
+            a person.
+        job: What the spending is counted to; the name by default.
         settings: Any further setting by its name (`max_turns=20`, `max_budget_usd="0.50"`, `fsync="never"`, ...).
 
     Raises UsageError for whatever is wrong with these, before any money is spent.
@@ -88,6 +97,8 @@ class Agent:
         clock: Clock | None = None,
         environment: Mapping[str, str] | None = None,
         on_event: Observer | None = None,
+        unattended: bool = False,
+        job: str | None = None,
         **settings: Any,
     ) -> None:
         if (prompt is None) == (system is None):
@@ -97,6 +108,7 @@ class Agent:
         self.file = prompt if isinstance(prompt, AgentFile) or prompt is None else agent_file(self.workspace / prompt)
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
+        self._unattended, self._job = unattended, job or self.name
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
         if script is not None:
@@ -112,7 +124,8 @@ class Agent:
         self._system = system
         self._clock = clock or SystemClock()
         self._on_event = on_event
-        self.sessions = Sessions(self.workspace / self.settings.sessions, fsync=self.settings.fsync)
+        self.sessions: SessionStore = store_of(self.workspace, self.settings)
+        self._origins = Origins(self.workspace, self.settings.database_url)
         table = Path(self.settings.price_table) if self.settings.price_table else model_table.PACKAGED
         self._models = model_table.models(table)
         self.model: Model = model_table.find(self.settings.model, self._models)
@@ -143,49 +156,59 @@ class Agent:
         if session_id is not None and self.sessions.exists(session_id):
             return self.resume(session_id, task=text)
         session_id = session_id or self.sessions.new_id(self.name, self._clock.now())
-        task = _said(text)
+        task = said_by_user(text)
         with self._ready(session_id) as ready:
             start = self.start(session_id, ready.registry)
             client, policies = self._client(start.played_by), self._own_policies or self.policy_settings.policies()
-            with self.sessions.log(session_id) as log:
+            reached("session.ready")
+            with self.sessions.log(session_id) as opened:
                 if not self.sessions.exists(session_id):
-                    write = _Writer(log, self._clock, self._observer())
+                    log = self._guarded(opened)
+                    write = Writer(log, self._clock, ready.observe)
+                    self._origins.mark(start)
                     write(start)
+                    reached("session.started")
                     write(task)
                     return self._run(session_id, log, client, policies, ready)
         return self.resume(session_id, task=text)  # another process was faster, and has let the session go again
 
     def resume(
-        self, session_id: str, *, text: str | None = None, task: str | None = None, accept_new_prefix: bool = False
-    ) -> Result:
+        self, session_id: str, *, text: str | None = None, task: str | None = None, accept_new_prefix: bool = False,
+        trust: bool = False,
+    ) -> Result:  # fmt: skip
         """Carry a session on from wherever its log ends; with `text`, give it that as its next user message.
 
         `task` counts only where the session had not been given one yet. Limits that are set explicitly replace those in the
         log; everything else stays as it was when the session started. Raises PrefixUnstable where the tools are not those
-        that it started with, unless `accept_new_prefix`.
+        that it started with, unless `accept_new_prefix`; UsageError where its file came from elsewhere and holds calls that
+        would run, unless `trust`.
         """
         session_id = self.sessions.find(session_id)
         with self.sessions.log(session_id) as log:
-            return self._carry_on(session_id, log, text, task, accept_new_prefix)
+            return self._carry_on(session_id, self._guarded(log), text, task, accept_new_prefix, trust)
 
-    def _carry_on(self, session_id: str, log: Log, text: str | None, task: str | None, accept_new_prefix: bool) -> Result:
+    def _carry_on(
+        self, session_id: str, log: Log, text: str | None, task: str | None, accept_new_prefix: bool, trust: bool
+    ) -> Result:
         events = self.sessions.events(session_id)
         state = fold(events)
+        ours = self._origins.checked(events[0].body, state.open_calls, trust)
         words = text if text is not None else task if not state.task else None
-        said = _said(words) if words is not None else None
+        said = said_by_user(words) if words is not None else None
         if said is None and not state.task:
             raise UsageError(f"session '{session_id}' was never given a task; give it one with -p TEXT")
         with self._ready(session_id) as ready:
-            changed = self._resumption(state, ready.registry, accept_new_prefix)
+            changed = self._resumption(state, ready.registry, accept_new_prefix, ours)
             if (note := freeze.kept_prompt(state, self.system)) is not None:
                 _warn("prefix_kept", note)
-            if state.outcome == "completed" and said is None and changed is None:
+            if said is None and freeze.rests(state, changed, self._clock.now()):
                 return self._result(session_id, state)
             policies = self._own_policies or recorded(state.policies).policies()
             client = self._client(state.played_by, requests(events, policies))
-            write = _Writer(log, self._clock, self._observer(), state)
+            write = Writer(log, self._clock, ready.observe, state)
             if changed is not None or state.outcome not in (None, "completed"):
                 write(changed or SessionResumed())
+                reached("session.resumed")
             if said is not None:
                 write(said)
             return self._run(session_id, log, client, policies, ready)
@@ -207,6 +230,7 @@ class Agent:
     def start(self, session_id: str, registry: Registry) -> SessionStarted:
         """The first line of a session: everything frozen. Raises UsageError, PrefixUnstable; writes nothing."""
         made = freeze.prefix(self.model.card.id, self.system, registry, self.settings.effort)
+        freeze.refuse_secrets(made, self.environment, self.name)
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
         return SessionStarted(
             session_id=session_id,
@@ -220,7 +244,15 @@ class Agent:
             played_by=provider.played_by(self.settings, self.script),
             expected_gap_s=self.settings.expected_gap_s,
             agentloop=__version__,
+            grants=self._grants(registry) if self._unattended else None,
+            job=self._job if self._job != self.name else None,
         )
+
+    def _grants(self, registry: Registry) -> Grants:
+        """What it may do unattended, as the local file says. Raises ConfigError where that names what it does not have."""
+        given = self.file.grants if self.file is not None else Grants()
+        granting.refuse_unknown(given, registry.tools, self.name)
+        return given
 
     @property
     def system(self) -> str:
@@ -231,7 +263,9 @@ class Agent:
     def registry(self, session_id: str) -> Iterator[Registry]:
         """The tools of a session. The agent's MCP servers run until the block ends."""
         folder, sessions = self.workspace / self.settings.tools, self.sessions
-        own = freeze.built_in(self.workspace, self.file, sessions.blobs(session_id), sessions.log(session_id).news())
+        own = freeze.built_in(
+            self.workspace, self.file, sessions.blobs(session_id), sessions.log(session_id).news(), self._clock
+        )
         config = mcp_config.servers(self.workspace, self.file.mcp if self.file else (), self.environment)
         with mcp_servers.McpServers(config, self.workspace, redact=redactor(self.environment)) as served:
             yield freeze.registry(folder, self.file, self._given_tools, own, served.tools, self.settings.tool_search)
@@ -241,27 +275,18 @@ class Agent:
     @contextmanager
     def _ready(self, session_id: str) -> "Iterator[_Ready]":
         """What a session needs besides its log. Raises UsageError, before anything is written."""
-        with self.registry(session_id) as registry:
-            yield _Ready(registry, self.root(session_id))
+        with self.registry(session_id) as registry, callbacks.isolated(self._on_event, _warn) as observe:
+            yield _Ready(registry, self.root(session_id), observe)
 
     def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready") -> Result:
         tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))
-        shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, self._observer())
+        purse = purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, self._job)
+        shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, ready.observe, purse=purse)
         return self._result(session_id, run(log, shell, policies))
 
-    def _observer(self) -> Observer:
-        """The caller's callback, kept apart: what it raises must not end a session that costs money."""
-        told = self._on_event
-        if told is None:
-            return lambda event, state: None
-
-        def observe(event: Event, state: State) -> None:
-            try:
-                told(event, state)
-            except Exception as e:  # noqa: BLE001  whatever a callback does, the turn is committed
-                _warn("callback_failed", f"{type(e).__name__}: {e}")
-
-        return observe
+    def _guarded(self, log: Log) -> Log:
+        """The log, which no known secret enters."""
+        return redaction.guarded(log, self.environment, lambda kind: _warn("secret_redacted", kind))
 
     def root(self, session_id: str) -> Path:
         """The folder that a session's tools work in; a scene is made there when the session starts. Raises ConfigError."""
@@ -283,12 +308,15 @@ class Agent:
         script = self.script or (provider.script_of(self.file, self.name) if settings.provider == "scripted" else None)
         return provider.client(settings, self._models, self.environment, self._clock, script, history)
 
-    def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool) -> SessionResumed | None:
-        explicit = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
+    def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool, ours: bool) -> SessionResumed | None:
+        told = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))
+        explicit = told if ours else frozenset(Limits.model_fields)
         wanted = freeze.limits(self.settings, self.model.card)
-        cards = self._cards(registry)
-        changed = freeze.resumption(state, registry, cards, wanted, explicit, accept_new_prefix)
+        cards, granted = self._cards(registry), state.permits.grants is not None or self._unattended
+        grants = self._grants(registry) if granted else None
+        changed = freeze.resumption(state, registry, cards, wanted, explicit, accept_new_prefix, grants)
         if changed is not None and changed.prefix is not None:
+            freeze.refuse_secrets(changed.prefix, self.environment, self.name)
             freeze.refuse_volatile(changed.prefix, self.environment, self.settings.allow_volatile, self.name)
         return changed
 
@@ -304,40 +332,15 @@ class Agent:
             usage=state.usage,
             turns=state.asked,
             detail=state.detail,
-            log=self.sessions.log(session_id).path,
+            until=state.sleeps_until,
+            log=self.sessions.log(session_id).location,
         )
 
 
 class _Ready(NamedTuple):
     registry: Registry
     root: Path
-
-
-class _Writer:
-    """Writes the events that the engine does not, and tells the observer of them as the engine does."""
-
-    def __init__(self, log: Log, clock: Clock, observe: Observer, state: State | None = None) -> None:
-        self._log, self._clock, self._observe, self._state = log, clock, observe, state
-
-    def __call__(self, body: SessionStarted | SessionResumed | InputGiven) -> None:
-        event = self._log.append(body, self._clock.now())
-        if isinstance(body, SessionStarted):
-            self._state = begin(body, event.at)
-        elif self._state is not None:
-            self._state = evolve(self._state, event)
-        assert self._state is not None
-        self._observe(event, self._state)
-
-
-def _said(text: str) -> InputGiven:
-    """A user message. Raises UsageError where it says nothing, or is no text that can be sent."""
-    if not text.strip():
-        raise UsageError("the user message is empty; say what is to be done")
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise UsageError("the user message is not valid UTF-8; check the encoding of the terminal or the pipe") from e
-    return InputGiven(content=(blocks.text(text),))
+    observe: Observer
 
 
 def _warn(event: str, detail: str) -> None:

@@ -13,7 +13,10 @@ and what to do.
     ├── LogError                     1
     │   ├── LogDamaged                   a line in the middle does not hold its checksum
     │   ├── LogVersion                   written by a newer agentloop
-    │   └── LogWriteFailed               the disk refused; nothing was done after it
+    │   ├── LogWriteFailed               the disk refused; nothing was done after it
+    │   ├── SessionLost             75   another process took the session over; nothing more was written here
+    │   └── StoreUnavailable        75   the database that holds the sessions does not answer
+    ├── BudgetUnknown                3   nobody can say what a shared budget has left: nothing is spent
     ├── SessionHeld                 75   another process is running this session
     └── ReplayDiffers                1   the log and the code decide differently
 """
@@ -77,6 +80,24 @@ class LogWriteFailed(LogError):
     """An event could not be made durable."""
 
 
+class SessionLost(LogError):
+    """A session that this process held was taken over, or deleted, behind its back."""
+
+    exit_code = 75
+
+
+class StoreUnavailable(LogError):
+    """The database that holds the sessions does not answer."""
+
+    exit_code = 75
+
+
+class BudgetUnknown(AgentLoopError):
+    """What a shared budget has left cannot be told."""
+
+    exit_code = 3
+
+
 class SessionHeld(AgentLoopError):
     """Another process holds the session."""
 
@@ -95,6 +116,7 @@ EXIT_CODES: dict[str, int] = {
     "budget_exceeded": 3,
     "max_turns": 3,
     "waiting_for_approval": 4,
+    "sleeping": 75,
     "prefix_unstable": 5,
     "provider_unavailable": 75,
     "spend_limit": 3,

@@ -142,7 +142,7 @@ def _explained(one: _Asked, billed: Sequence[AttemptCost], shown: Sequence[Trimm
         turn=one.replied.turn,
         at=one.at,
         cause=attempt.cause,
-        gap_s=(one.at - state.sent.at).total_seconds() if state.sent else None,
+        gap_s=max(0.0, (one.at - state.sent.at).total_seconds()) if state.sent else None,
         usage=attempt.usage,
         cost_usd=attempt.cost_usd,
         cost_by_kind=costs.bill(attempt.usage, one.replied.reply.priced_by or state.card)._asdict(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from agentloop.adapters import model_table, plugins
@@ -174,6 +174,15 @@ def resumption(
         raise PrefixUnstable(_tools_changed(state.session_id, state.prefix, made))
     new = {"prefix": made, "prefix_digest": wire.prefix_digest(made), "tools": tool_cards}
     return changed.model_copy(update=new)
+
+
+def rests(state: State, changed: SessionResumed | None, now: datetime) -> bool:
+    """Whether nothing is to be done: it is complete, sleeps, or waits for an answer that has not come."""
+    if state.outcome == "completed":
+        return changed is None or (changed.limits is None and changed.prefix is None)
+    if state.outcome == "sleeping":
+        return state.sleeps_until is not None and now < state.sleeps_until
+    return state.outcome == "waiting_for_approval" and bool(state.permits.held) and changed is None
 
 
 def _effects(cards: Sequence[ToolCard]) -> list[tuple[object, ...]]:

@@ -265,7 +265,7 @@ def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:
     expected = state.sent.prompt_tokens if tail else state.prefix_tokens
     if replied.reply.usage.cache_read_input_tokens * 2 >= expected or not _cacheable(state):
         return "extends"
-    gap = (state.pending_at - state.sent.at).total_seconds()
+    gap = max(0.0, (state.pending_at - state.sent.at).total_seconds())
     return "cold" if gap > TTL_SECONDS[state.sent.ttl or "5m"] else "moved"
 
 

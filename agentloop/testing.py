@@ -1,15 +1,14 @@
-"""For tests, yours and ours: an emulated API, a scripted model, builders for events, a clock that stands still, laws for a
-Log. `agentloop.pytest_plugin` brings the emulated API as the fixture `emulator`."""
+"""For tests, yours and ours: an emulated API, a scripted model, builders for events, a clock that stands still, laws for
+whatever keeps sessions. `agentloop.pytest_plugin` brings the emulated API as the fixture `emulator`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from agentloop.conformance import NOON, blobs_conformance, log_conformance, store_conformance
 from agentloop.core import wire
 from agentloop.emulated import Bill, EmulatedApi
 from agentloop.policies import PolicySettings
-from agentloop.ports import Log
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
@@ -24,6 +23,7 @@ __all__ = [
     "FixedClock",
     "Scripted",
     "ScriptedModel",
+    "blobs_conformance",
     "calls_tool",
     "card",
     "events",
@@ -32,9 +32,8 @@ __all__ = [
     "reply",
     "says",
     "started",
+    "store_conformance",
 ]
-
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class FixedClock:
@@ -153,22 +152,6 @@ def says(words: str) -> Reply:
 def calls_tool(call_id: str, name: str, **arguments: object) -> Reply:
     """A reply that calls one tool."""
     return reply(blocks.tool_use(call_id, name, dict(arguments)))
-
-
-def log_conformance(make: Callable[[], AbstractContextManager[Log]]) -> None:
-    """The laws of a `Log`: what was appended is read back, in order, without gaps, by whoever opens it next.
-
-    `make` opens the same log each time it is called. Raises AssertionError.
-    """
-    with make() as log:
-        first = log.append(started(), NOON)
-        second = log.append(given("hello \u00e9\u4e16 \U0001f600"), NOON + timedelta(seconds=1))
-        assert [first.seq, second.seq] == [0, 1], "seq counts from 0"
-        assert list(log.events()) == [first, second], "a log reads back what it was given"
-    with make() as log:
-        third = log.append(given("again"), NOON)
-        assert third.seq == 2, "seq goes on after the log was opened again"
-        assert list(log.events()) == [first, second, third], "earlier events stay as they were"
 
 
 def events(*bodies: object) -> list[Event]:

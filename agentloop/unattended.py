@@ -1,23 +1,53 @@
 """One job, run without a person watching: what `cron tick`, `cron serve` and `worker` do with each of theirs."""
 
+import os
 from pathlib import Path
 
+from agentloop.adapters.system_clock import SystemClock
 from agentloop.agents import find_agent
 from agentloop.api import Agent, Result
 from agentloop.core.state import State
+from agentloop.engine.loop import Observer
+from agentloop.errors import AgentLoopError, SessionHeld, SessionLost, StoreUnavailable
+from agentloop.operation.aftermath import Aftermath
+from agentloop.operation.observing import Observing
 from agentloop.ports import Clock
+from agentloop.stores import store_of
 from agentloop.types.events import Event
 from agentloop.types.jobs import Job
 from agentloop.workspace import Settings
 
 
-def run_job(job: Job, workspace: Path, settings: Settings, clock: Clock | None = None) -> Result:
-    """Run it to its outcome, or carry it on from wherever its log ends. Raises UsageError, PrefixUnstable, SessionHeld,
-    LogError; nothing for what the model, the network or a tool does."""
-    file = find_agent(workspace, settings.prompts, job.agent)
-    agent = Agent(file, workspace=workspace, clock=clock, on_event=_unwatched, max_budget_usd=job.max_budget_usd)
-    return agent.run(job.prompt, session_id=job.session_id)
-
-
 def _unwatched(event: Event, state: State) -> None:
     """Nobody looks."""
+
+
+def run_job(
+    job: Job, workspace: Path, settings: Settings, clock: Clock | None = None, on_event: Observer = _unwatched
+) -> Result:
+    """Run it to its outcome, or carry it on from wherever its log ends; write its report, and tell the operator what there
+    is to tell. Raises UsageError, PrefixUnstable, SessionHeld, LogError; nothing for what the model, the network or a tool
+    does."""
+    clock = clock or SystemClock()
+    aftermath = Aftermath(job, workspace, settings, os.environ)
+    try:
+        result = _run(job, workspace, settings, clock, on_event)
+    except (SessionHeld, SessionLost, StoreUnavailable):
+        raise  # another process has it, or it is tried again later: nobody need be told
+    except AgentLoopError as e:
+        aftermath.failed(e, clock.now())
+        raise
+    folder = workspace / settings.sessions / job.session_id
+    aftermath.ended(lambda: store_of(workspace, settings).stream(job.session_id), folder, str(result.log), clock.now())
+    return result
+
+
+def _run(job: Job, workspace: Path, settings: Settings, clock: Clock, on_event: Observer) -> Result:
+    file = find_agent(workspace, settings.prompts, job.agent)
+    watching = Observing(settings, on_event)
+    agent = Agent(file, workspace=workspace, clock=clock, on_event=watching, unattended=True,
+                  job=job.name, max_budget_usd=job.max_budget_usd, job_day_usd=job.max_day_usd)  # fmt: skip
+    try:
+        return agent.run(job.prompt, session_id=job.session_id)
+    finally:
+        watching.close(job.session_id)

@@ -5,9 +5,9 @@ wins: flag, environment, the agent's front matter, the workspace's file, the use
 """
 
 import difflib
-import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -16,14 +16,22 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
+from agentloop import redaction
 from agentloop.errors import ConfigError
+from agentloop.redaction import Redact
 from agentloop.types.base import Settings as Strict
+from agentloop.types.limits import SharedLimits
+from agentloop.types.queues import QueueSettings
 from agentloop.types.usage import Ttl
 
 SETTINGS_FILE = "agentloop.toml"
 ENVIRONMENT = "AGENTLOOP_"
 ToolSearch = Literal["off", "auto", "on"]
-NOT_FROM_A_PROJECT = frozenset({"base_url", "price_table", "database_url"})
+NoticeKind = Literal["failure", "budget", "approval", "silence", "success"]
+NOT_FROM_A_PROJECT = frozenset(
+    {"base_url", "price_table", "database_url", "listen_token", "otel", "otel_content"}
+    | {"notify_webhook", "notify_command", "notify_on"}
+)
 """A file that came with a project must not choose where keys, prompts and logs are sent, or what things cost."""
 
 
@@ -42,6 +50,16 @@ class Settings(Strict):
     max_turns: int | None = Field(default=100, ge=1)
     max_budget_usd: Decimal | None = Field(default=Decimal(5), ge=0, allow_inf_nan=False)
     max_wall_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_session_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of all requests of a session together, in and out, cached ones too."""
+    workspace_day_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What all sessions of the workspace may spend in one day."""
+    workspace_total_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    job_day_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What all sessions of one job (a schedule's, or else an agent's) may spend in one day."""
+    job_total_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    budget_zone: str = "UTC"
+    """The time zone whose days the budgets of a day are kept by."""
     max_tokens: int = Field(default=64_000, ge=1)
     static_ttl: Ttl | Literal["off", "auto"] = "auto"
     state_ttl: Ttl | Literal["off", "auto"] = "auto"
@@ -66,9 +84,33 @@ class Settings(Strict):
     price_table: str | None = None
     database_url: str | None = None
     """`postgresql://…`: sessions, schedules, budgets and the queue are shared by all machines that name it; none: files."""
+    queues: dict[str, QueueSettings] = Field(default={})
+    """What each queue lets run at once: a table `[queues.NAME]`."""
     log_file: str | None = None
     """Where structured logging goes; standard error by default."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_max_bytes: int | None = Field(default=50_000_000, ge=10_000)
+    """At this size the log file is put aside as `NAME.1`; None: never."""
+    log_keep: int = Field(default=5, ge=0)
+    """How many of the files that were put aside stay."""
+    notify_webhook: str | None = None
+    """Where notices of unattended sessions are posted as JSON: https, or a port of this machine."""
+    notify_command: tuple[str, ...] = ()
+    """A program and its arguments that gets each notice as JSON on its standard input."""
+    notify_on: tuple[NoticeKind, ...] = ("failure", "budget", "approval", "silence")
+    notify_silence_s: float = Field(default=3_600, gt=0, allow_inf_nan=False)
+    """So long after a due time a schedule should have had a success."""
+    listen_token: str | None = None
+    """What requests to `cron serve --listen` and `worker --listen` must carry; needed where others can reach the port."""
+    otel: Literal["off", "on"] = "off"
+    """Whether sessions make OpenTelemetry spans (extra `otel`); where they go is said by `OTEL_EXPORTER_OTLP_*`."""
+    otel_content: bool = False
+    """Whether the spans hold what the model was told and said, and what went into tools and came out."""
+
+    @property
+    def shared_limits(self) -> SharedLimits:
+        """What sessions may spend together."""
+        return SharedLimits(self.workspace_day_usd, self.workspace_total_usd, self.job_day_usd, self.job_total_usd)
 
 
 class Setting(NamedTuple):
@@ -87,10 +129,15 @@ class Configuration(NamedTuple):
 
     def listed(self) -> list[Setting]:
         """Every setting."""
-        return [Setting(n, getattr(self.settings, n), self.origins.get(n, "default")) for n in Settings.model_fields]
+        return [Setting(n, _shown(n, getattr(self.settings, n)), self.origins.get(n, "default")) for n in Settings.model_fields]
 
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_HELD_BACK = frozenset({"database_url", "listen_token", "notify_webhook"})
+"""Settings whose values open something: only that they are there is shown."""
+
+
+def _shown(name: str, value: Any) -> Any:
+    return "configured" if name in _HELD_BACK and value is not None else value
 
 
 class Described(Protocol):
@@ -156,12 +203,28 @@ def _from_toml(path: Path, *, whole: bool) -> dict[str, Any]:
     return dict(found)
 
 
+def _by_comma(value: str) -> tuple[str, ...]:
+    return tuple(value.split(","))
+
+
+def _as_arguments(value: str) -> tuple[str, ...]:
+    return tuple(shlex.split(value))
+
+
+_SEVERAL: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "allow_volatile": _by_comma,
+    "notify_on": _by_comma,
+    "notify_command": _as_arguments,
+}
+"""Settings of several values, and how the environment writes them."""
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in environment.items():
         key = name.removeprefix(ENVIRONMENT).lower()
         if name.startswith(ENVIRONMENT) and key in Settings.model_fields:
-            found[key] = tuple(value.split(",")) if key == "allow_volatile" else value
+            found[key] = _SEVERAL[key](value) if key in _SEVERAL else value
     return found
 
 
@@ -181,7 +244,8 @@ def _validated(values: dict[str, Any], origin: str) -> Settings:
         key = str(first["loc"][0])
         named = {"flag": f"--{key.replace('_', '-')}", "environment": f"{ENVIRONMENT}{key.upper()}"}
         where = _at(Path(origin), key) if Path(origin).is_file() else named.get(origin, origin)
-        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from e
+        found = "a value that is not shown" if key in _HELD_BACK else repr(first["input"])
+        raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))} = {found}: {first['msg']}") from e
 
 
 def _at(path: Path, key: str) -> str:
@@ -200,19 +264,6 @@ def user_file(environment: Mapping[str, str]) -> Path | None:
     return Path(base) / "agentloop" / "config.toml" if base else None
 
 
-def secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of the environment that must stand in nothing that is written or shown."""
-    found = (v for n, v in environment.items() if _SECRET_NAME.search(n) and len(v) >= 8)
-    return tuple(sorted(found, key=len, reverse=True))
-
-
-def redactor(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that takes these secrets out of a text."""
-    hidden = [form for v in secrets(environment) for form in dict.fromkeys((v, json.dumps(v)[1:-1]))]
-
-    def redact(text: str) -> str:
-        for value in hidden:
-            text = text.replace(value, "[redacted]")
-        return text
-
-    return redact
+def redactor(environment: Mapping[str, str]) -> Redact:
+    """A function that takes the secrets of the environment out of a text."""
+    return redaction.redactor(redaction.secrets(environment))

@@ -4,12 +4,11 @@ The body is sent exactly as `core/wire.py` made it, and the stream's events are 
 the log and the API can reformat a block. The SDK's own retries are off.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import anthropic
 import httpx2
@@ -17,17 +16,20 @@ from anthropic import Anthropic, Stream
 from pydantic import Field
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
 
+from agentloop.attempt_time import AttemptTime, BoundedStream, not_whole
+from agentloop.core import api_errors
+from agentloop.core.api_errors import NEVER_AGAIN, asked_model, classified, message_of, named
 from agentloop.core.stream import StreamBroken, StreamedReply
+from agentloop.crash_points import reached
 from agentloop.errors import ConfigError
 from agentloop.types.base import Settings, parsed
 from agentloop.types.request import Failure, FailureKind, Reply
 from agentloop.types.usage import ModelCard, Usage
 
 MESSAGE_CHARS = 300
+MOST_REQUEST_BYTES = 32 * 1024 * 1024
+"""Of a request. https://platform.claude.com/docs/en/api/overview#request-size-limits"""
 SDK_MAJOR, SDK_LEAST_MINOR = 2, 12
-SPEND_LIMIT_CODE = "enforced_spend_limit_reached"
-_SPEND_TEXTS = ("credit balance is too low", "specified api usage limits")
-_MODEL = re.compile(rb'\{"model":"([^"]*)"')
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 
 
@@ -56,40 +58,6 @@ class _Failed(Exception):
         self.retry_after_s = retry_after_s
 
 
-class _Kind(NamedTuple):
-    kind: FailureKind
-    retry: bool
-
-
-_BY_TYPE: dict[str, _Kind] = {
-    "authentication_error": _Kind("unauthorized", False),
-    "permission_error": _Kind("unauthorized", False),
-    "billing_error": _Kind("spend_limit", False),
-    "not_found_error": _Kind("model_not_found", False),
-    "request_too_large": _Kind("request_too_large", False),
-    "invalid_request_error": _Kind("invalid_request", False),
-    "rate_limit_error": _Kind("unavailable", True),
-    "overloaded_error": _Kind("unavailable", True),
-    "api_error": _Kind("unavailable", True),
-    "timeout_error": _Kind("unavailable", True),
-    "conflict_error": _Kind("unavailable", True),
-}
-_NEVER_AGAIN = frozenset({"spend_limit", "request_too_large", "prompt_too_long"})
-"""What the same body can never bring, whatever the server says about retrying."""
-_BY_STATUS: dict[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    422: "invalid_request_error",
-    429: "rate_limit_error",
-}
-
-
 class MessagesApi:
     """A `ModelClient` on the official SDK."""
 
@@ -109,16 +77,20 @@ class MessagesApi:
         self._card_of = card_of
         self._sleep = sleep
         self._key = _checked(api_key)
+        self._time = AttemptTime()
         self._client = Anthropic(
             api_key=self._key,
             base_url=base_url,
-            http_client=http_client,
+            http_client=http_client or anthropic.DefaultHttpxClient(event_hooks={"request": [self._time.follow]}),
             max_retries=0,
             timeout=httpx2.Timeout(self._patience.idle_s, connect=self._patience.connect_s),
         )
 
     def ask(self, body: bytes) -> Iterator[Failure | Reply]:
         """The attempts for one request: failures, then the reply; or failures only, the last one without a retry."""
+        if len(body) > MOST_REQUEST_BYTES:
+            yield _too_large(body)
+            return
         attempts = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
         enough = stop_after_attempt(self._patience.attempts)
         while True:
@@ -150,61 +122,68 @@ class MessagesApi:
     def _attempt(self, body: bytes) -> Reply:
         """One request. Raises _Failed."""
         streamed = StreamedReply()
+        reached("request.sending")
         try:
-            stream = self._client.post(
-                "/v1/messages",
-                content=body,
-                cast_to=object,
-                stream=True,
-                stream_cls=Stream[object],
-                options={"headers": _HEADERS},
-            )
-            return self._priced(self._read(stream.response, streamed, len(body)), body)
+            with self._time.within(self._patience.attempt_s):
+                stream = self._client.post(
+                    "/v1/messages",
+                    content=body,
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=Stream[object],
+                    options={"headers": _HEADERS},
+                )
+                return self._priced(self._read(stream.response, streamed, body), body)
         except anthropic.APIStatusError as e:
-            raise self._refused(e) from e
+            raise self._refused(e, body) from e
         except StreamBroken as e:
             raise _broken("not_an_answer", "stream_broken", str(e), streamed) from e
         except (anthropic.APIError, httpx2.HTTPError, UnicodeDecodeError) as e:
+            if self._time.over:
+                raise _broken("unavailable", "timeout", not_whole(self._patience.attempt_s), streamed) from e
             raise _broken("unavailable", type(e).__name__, str(e) or type(e).__name__, streamed, _reached(e)) from e
 
-    def _read(self, response: httpx2.Response, streamed: StreamedReply, body_bytes: int) -> Reply:
+    def _read(self, response: httpx2.Response, streamed: StreamedReply, body: bytes) -> Reply:
         """The stream's events, put together. Raises StreamBroken, _Failed."""
-        response.stream = _Timed(response.stream, self._patience.attempt_s)
+        response.stream = BoundedStream(response.stream, self._patience.attempt_s)
         request_id = response.headers.get("request-id")
         with closing(response):
             _expect_stream(response)
             for event in Stream.raw_events(response):
                 if event.event == "error":
-                    raise _in_stream(_json(event.data), streamed, request_id)
+                    raise _in_stream(_json(event.data), streamed, request_id, body)
                 if event.event != "ping" and event.data:
                     streamed.feed(_json(event.data))
-        return streamed.reply(request_id, body_bytes)
+                    reached("reply.streaming")
+        return streamed.reply(request_id, len(body))
 
     def _priced(self, reply: Reply, body: bytes) -> Reply:
         """The reply, with the card of the model that answered, where that is not the one that was asked."""
-        asked = _MODEL.match(body)
-        if asked is None or not reply.model or asked[1].decode() == reply.model:
+        asked = asked_model(body)
+        if asked is None or not reply.model or asked == reply.model:
             return reply
-        answered, expected = self._card_of(reply.model), self._card_of(asked[1].decode())
+        answered, expected = self._card_of(reply.model), self._card_of(asked)
         if answered is None:
             return reply.model_copy(update={"price_unknown": True})
         same = expected is not None and answered.id == expected.id
         return reply if same else reply.model_copy(update={"priced_by": answered})
 
-    def _refused(self, e: anthropic.APIStatusError) -> _Failed:
+    def _refused(self, e: anthropic.APIStatusError, body: bytes) -> _Failed:
         """What a status and its body mean."""
         headers = e.response.headers
-        kind = _classified(e.type or _BY_STATUS.get(e.status_code, "api_error"), e.error_code, _message(e.body, str(e)))
+        kind = classified(
+            e.type or api_errors.BY_STATUS.get(e.status_code, "api_error"), e.error_code, message_of(e.body, str(e))
+        )
         failure = Failure(
             kind=kind.kind,
-            error_type=e.type or _BY_STATUS.get(e.status_code, f"http_{e.status_code}"),
-            message=_named(kind.kind, _message(e.body, str(e))),
+            error_type=e.type or api_errors.BY_STATUS.get(e.status_code, f"http_{e.status_code}"),
+            message=named(kind.kind, message_of(e.body, str(e)), body),
             status=e.status_code,
             request_id=e.request_id,
             possibly_billed=e.status_code in (408, 504),
         )
         told = headers.get("x-should-retry")
-        retry = kind.retry if told is None else told == "true" and kind.kind not in _NEVER_AGAIN
+        retry = kind.retry if told is None else told == "true" and kind.kind not in NEVER_AGAIN
         after = _seconds(headers)
         if after is not None and after > self._patience.longest_wait_s:
             asks = f"the server asks for {after:g} seconds of waiting: {failure.message}"
@@ -212,22 +191,10 @@ class MessagesApi:
         return _Failed(failure, retry, after)
 
 
-class _Timed(httpx2.SyncByteStream):
-    """The bytes of a response, until its time is over: a stream may drip for ever and never bring an event."""
-
-    def __init__(self, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream, limit_s: float) -> None:
-        assert isinstance(stream, httpx2.SyncByteStream)
-        self._stream, self._limit_s = stream, limit_s
-        self._deadline = time.monotonic() + limit_s
-
-    def __iter__(self) -> Iterator[bytes]:
-        for data in self._stream:
-            if time.monotonic() > self._deadline:
-                raise StreamBroken(f"the reply was not whole after {self._limit_s:g} seconds")
-            yield data
-
-    def close(self) -> None:
-        self._stream.close()
+def _too_large(body: bytes) -> Failure:
+    """What the API would say of a request that is larger than it takes: such a one is not sent."""
+    told = f"the request has {len(body):,} bytes, and the API takes {MOST_REQUEST_BYTES:,}; it was not sent"
+    return Failure(kind="request_too_large", error_type="request_too_large", message=told)
 
 
 def _check_sdk(version: str) -> None:
@@ -260,27 +227,17 @@ def _json(data: str) -> Any:
         raise StreamBroken(f"an event is not JSON: {data[:80]!r}") from e
 
 
-def _classified(error_type: str, code: str | None, message: str) -> _Kind:
-    """What an error means, by its own type, whatever the status code says."""
-    lowered = message.lower()
-    if code == SPEND_LIMIT_CODE or any(text in lowered for text in _SPEND_TEXTS):
-        return _Kind("spend_limit", False)
-    if "prompt is too long" in lowered:
-        return _Kind("prompt_too_long", False)
-    return _BY_TYPE.get(error_type, _Kind("unavailable", True))
-
-
-def _in_stream(data: Any, streamed: StreamedReply, request_id: str | None) -> _Failed:
+def _in_stream(data: Any, streamed: StreamedReply, request_id: str | None, body: bytes) -> _Failed:
     """An error event inside a stream whose status was 200."""
     error = data.get("error") if isinstance(data, dict) else None
     error = error if isinstance(error, dict) else {}
     error_type = str(error.get("type") or "api_error")
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
-    message = _message(data, "error event in the stream")
-    kind = _classified(error_type, code, message)
-    named = _named(kind.kind, message)
-    failure = Failure(kind=kind.kind, error_type=error_type, message=named, status=200, request_id=request_id)
+    message = message_of(data, "error event in the stream")
+    kind = classified(error_type, code, message)
+    told = named(kind.kind, message, body)
+    failure = Failure(kind=kind.kind, error_type=error_type, message=told, status=200, request_id=request_id)
     return _Failed(_seen(failure, streamed), kind.retry)
 
 
@@ -297,17 +254,6 @@ def _reached(e: Exception) -> bool:
 def _seen(failure: Failure, streamed: StreamedReply) -> Failure:
     usage: Usage | None = streamed.usage_seen
     return failure.model_copy(update={"usage": usage, "possibly_billed": True}) if usage is not None else failure
-
-
-def _named(kind: FailureKind, message: str) -> str:
-    """The message, with the setting that is to blame."""
-    return f"the key in ANTHROPIC_API_KEY was refused: {message}" if kind == "unauthorized" else message
-
-
-def _message(body: object, otherwise: str) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    said = error.get("message") if isinstance(error, dict) else None
-    return str(said or otherwise)
 
 
 def _seconds(headers: httpx2.Headers) -> float | None:

@@ -47,6 +47,7 @@ def _loaded(file: Path) -> ModuleType:
         raise RegistryError(f"tool module {file} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     failed: list[BaseException] = []
+    over = threading.Event()  # a signal that comes while a thread is joined makes Python take it for ended
 
     def execute() -> None:
         try:
@@ -54,11 +55,10 @@ def _loaded(file: Path) -> ModuleType:
             spec.loader.exec_module(module)  # type: ignore[union-attr]
         except BaseException as e:  # noqa: BLE001  SystemExit too: a module that exits on import must not end the program
             failed.append(e)
+        over.set()
 
-    thread = threading.Thread(target=execute, name=f"import-{file.name}", daemon=True)
-    thread.start()
-    thread.join(IMPORT_LIMIT_S)
-    if thread.is_alive():
+    threading.Thread(target=execute, name=f"import-{file.name}", daemon=True).start()
+    if not over.wait(IMPORT_LIMIT_S):
         raise RegistryError(f"tool module {file} was still being imported after {IMPORT_LIMIT_S:g} seconds")
     if failed:
         sys.modules.pop(name, None)

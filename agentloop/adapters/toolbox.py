@@ -5,6 +5,7 @@ thread cannot be killed, so it is counted (`leaked`).
 """
 
 import json
+import math
 import re
 import threading
 import time
@@ -19,7 +20,9 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from agentloop import surroundings
+from agentloop.crash_points import reached
 from agentloop.ports import Answer
+from agentloop.redaction import cleaned_blocks
 from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
 from agentloop.types.blocks import Block, Call
@@ -27,6 +30,8 @@ from agentloop.types.events import ToolCard, ToolOutcome
 
 MAX_RESULT_CHARS = 8_000_000
 MAX_ERROR_CHARS = 2_000
+GRACE_S = 10.0
+"""Seconds that a call with an effect is given to end when the process is told to stop."""
 EMPTY = "(the tool returned nothing)"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -54,9 +59,16 @@ class Toolbox:
     """A `ToolRunner` over a frozen registry."""
 
     def __init__(
-        self, registry: Registry, *, session_id: str, root: Path, redact: Callable[[str], str] = lambda text: text
+        self,
+        registry: Registry,
+        *,
+        session_id: str,
+        root: Path,
+        redact: Callable[[str], str] = lambda text: text,
+        grace_s: float = GRACE_S,
     ) -> None:
         """Run the tools of this registry for this session, in this folder."""
+        self._grace_s = grace_s
         self._tools = registry.tools
         self._session_id = session_id
         self._root = root
@@ -84,9 +96,23 @@ class Toolbox:
         before = surroundings.here()
         running = [_Running(self._tools[c.name], c, self._current(c, idempotency_key(c))) for c in calls]
         for one in running:
+            stopped = self._stopped_while(one)
             answer = self._answer(one)
             self._undo(before, one.tool.name)
             yield answer
+            if stopped is not None:
+                raise stopped
+
+    def _stopped_while(self, running: "_Running") -> KeyboardInterrupt | None:
+        """Wait for a call. A signal that comes meanwhile is handed back when the call came to its end in time, so that its
+        answer is on record first; one that only reads is not waited for."""
+        try:
+            running.wait()
+        except KeyboardInterrupt as e:
+            if running.tool.effect == "read" or not running.wait(self._grace_s):
+                raise
+            return e
+        return None
 
     def _undo(self, before: surroundings.Surroundings, name: str) -> None:
         """The next turn starts in the process that the session started in, whatever a tool did to it."""
@@ -110,7 +136,7 @@ class Toolbox:
     def _redacted(self, content: str | list[Block]) -> str | list[Block]:
         if isinstance(content, str):
             return self._redact(content)
-        return [{**b, "text": self._redact(b["text"])} if b["type"] == "text" else b for b in content]
+        return cleaned_blocks(content, self._redact)
 
 
 class _Running:
@@ -124,24 +150,28 @@ class _Running:
         self._finished: float | None = None
         # the tool gets its own copy of the input: what it changes is seen by nobody
         arguments: Json = json.loads(compact(plain_json(call.input)))
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._run, arguments, current), name=f"tool-{call.name}", daemon=True
-        )
-        self._thread.start()
+        self._over = threading.Event()  # a signal that comes while a thread is joined makes Python take it for ended
+        context = copy_context()
+        threading.Thread(
+            target=context.run, args=(self._run, arguments, current), name=f"tool-{call.name}", daemon=True
+        ).start()
 
     def _run(self, arguments: Json, current: CurrentCall) -> None:
         answering(current)
         try:
-            self.content = as_content(settle(self.tool.sdk.call(arguments)))
+            reached("tool.starting")
+            value = settle(self.tool.sdk.call(arguments))
+            reached("tool.effected")
+            self.content = as_content(value)
         except BaseException as e:  # noqa: BLE001  SystemExit, RecursionError, MemoryError too: a tool must not end the session
             self.error = e
         self._finished = time.monotonic()
+        self._over.set()
 
-    def wait(self) -> bool:
-        """Whether the call came back before its deadline."""
+    def wait(self, at_most_s: float = math.inf) -> bool:
+        """Whether the call came back before its deadline, or before so many seconds."""
         left = self._started + self.tool.timeout_s - time.monotonic()
-        self._thread.join(max(0.0, left))
-        return not self._thread.is_alive()
+        return self._over.wait(max(0.0, min(left, at_most_s)))
 
     def took(self) -> float:
         """Seconds."""

@@ -12,6 +12,9 @@ from agentloop.version import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("agentloop.cli.running:run", "One session, to its end."),
     "resume": ("agentloop.cli.running:resume", "Carry on from wherever a session's log ends."),
+    "approve": ("agentloop.cli.approving:approve", "Let a call run that waits for a person."),
+    "deny": ("agentloop.cli.approving:deny", "Answer a waiting call with no."),
+    "budget": ("agentloop.cli.budgets:budget", "What shared budgets have left."),
     "sessions": ("agentloop.cli.sessions:sessions", "What has run: list, show, export, prune."),
     "report": ("agentloop.cli.bills:report", "The bill of a session."),
     "explain": ("agentloop.cli.explaining:explain", "Why a turn cost what it did."),
@@ -23,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "whatif": ("agentloop.cli.whatif:whatif", "The same sessions under other policies, models, lifetimes and gaps."),
     "prefix": ("agentloop.cli.checks:prefix", "Is the cached prefix stable?"),
     "tools": ("agentloop.cli.checks:tools", "What the model will see of the tools."),
+    "cron": ("agentloop.cli.cron:cron", "Schedules: add, list, pause, run what is due, and what came of it."),
+    "worker": ("agentloop.cli.worker:worker", "Take queued sessions; as many machines as you like."),
+    "queue": ("agentloop.cli.worker:queue", "Sessions that wait for a worker: submit, list, cancel, pause."),
+    "notify": ("agentloop.cli.notify:notify", "Look for what has fallen silent, and tell the operator."),
     "emulator": ("agentloop.cli.emulator:emulator", "A Messages API on 127.0.0.1 that bills like the real one."),
     "init": ("agentloop.cli.setup:init", "A new workspace."),
     "config": ("agentloop.cli.setup:config", "Every setting, with where it came from."),
@@ -71,7 +78,7 @@ def main() -> None:
         e.show()
         code = e.exit_code
     except AgentLoopError as e:
-        click.echo(f"error: {e}", err=True)
+        click.echo(f"error: {_shown(str(e))}", err=True)
         code = e.exit_code
     except BrokenPipeError:
         sys.stderr.close()
@@ -81,11 +88,19 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _shown(text: str) -> str:
+    """An error's words for a terminal: without secrets, and without what would move its cursor."""
+    from agentloop.cli.render import safe
+    from agentloop.workspace import redactor
+
+    return safe(redactor(os.environ)(text))
+
+
 def _internal_error(error: Exception) -> int:
     from agentloop.cli.crash import written
 
     click.echo(
-        f"internal error: {type(error).__name__}: {str(error)[:300]}\n"
+        f"internal error: {type(error).__name__}: {_shown(str(error)[:300])}\n"
         f"this is a bug; what is needed to report it stands in {written(error)}\n"
         "a session's log is whole up to here: 'agentloop resume' goes on",
         err=True,

@@ -10,8 +10,9 @@ from agentloop import approving
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.approving import Waiting
 from agentloop.cli import render
-from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
+from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.core.folding import fold
+from agentloop.queueing import taken_up_again
 
 
 @click.command()
@@ -62,13 +63,16 @@ def _answer(workspace: Path, session: str, call: str | None, every: bool, as_jso
     for one in ids or [call]:
         done, left = approving.answer(sessions, clock, session_id, one, allowed=allowed, by=_who(), note=note)
         answered.append(done)
+    queued = None if left else taken_up_again(workspace, here(workspace).settings, session_id)
     if as_json:
         said = {"session_id": session_id, "allowed": allowed, "answered": [_data(w) for w in answered], "waiting": left}
+        said["queued"] = queued.run if queued else None
         print_json(said)
         return
     for done in answered:
         click.echo(f"{'approved' if allowed else 'denied'}: {_line(done)}")
-    click.echo(f"{left} more wait" if left else f"'agentloop resume {session_id}' goes on")
+    goes_on = f"{queued.run} is queued" if queued else f"'agentloop resume {session_id}' goes on"
+    click.echo(f"{left} more wait" if left else goes_on)
 
 
 def _data(one: Waiting) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """`report` and `replay`."""
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,10 +9,12 @@ import click
 
 from agentloop.cli import render
 from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
+from agentloop.crash_points import reached
 from agentloop.errors import ReplayDiffers
+from agentloop.ports import SessionStore
 from agentloop.report import report as report_of
-from agentloop.sessions import Sessions
 from agentloop.types.events import SessionStarted
+from agentloop.workspace import redactor
 
 if TYPE_CHECKING:
     from agentloop.plan.history import Against
@@ -20,14 +24,22 @@ if TYPE_CHECKING:
 @click.argument("session", nargs=-1, required=True)
 @click.option("--turns", is_flag=True, help="A line for each request, with the reason for what it cost.")
 @click.option("--forecast", is_flag=True, help="Beside it, what 'plan' would have said before the session ran.")
+@click.option("--format", "run_report", type=click.Choice(["markdown", "json"]),
+              help="The whole run report instead: what was done, what it cost, what waits, what to do next.")  # fmt: skip
 @json_option
 @workspace_option
-def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path, forecast: bool = False) -> None:
+def report(
+    session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path, forecast: bool = False, run_report: str | None = None
+) -> None:
     """The bill of one or more sessions."""
     sessions = sessions_of(workspace)
+    if run_report is not None:
+        _print_run_reports(sessions, session, run_report)
+        return
     ids = [sessions.find(s) for s in session]
     by_turn = turns or as_json
-    reports = [report_of(sessions.stream(i), log=str(sessions.log(i).path), with_turns=by_turn) for i in ids]
+    reports = [report_of(sessions.stream(i), log=str(sessions.log(i).location), with_turns=by_turn) for i in ids]
+    reached("report.made")
     if as_json:
         data = [r.model_dump(mode="json") for r in reports]
         if forecast:
@@ -41,7 +53,19 @@ def report(session: tuple[str, ...], turns: bool, as_json: bool, workspace: Path
             click.echo(render.forecast(_forecast(sessions, one.session_id)) + "\n")
 
 
-def _forecast(sessions: Sessions, session_id: str) -> "Against":
+def _print_run_reports(sessions: SessionStore, names: tuple[str, ...], form: str) -> None:
+    from agentloop.operation import pages, reports
+
+    redact = redactor(os.environ)
+    found = [reports.run_report(sessions.stream(i), str(sessions.log(i).location)) for i in map(sessions.find, names)]
+    if form == "markdown":
+        click.echo(redact("\n".join(map(pages.markdown, found))), nl=False)
+    else:
+        data = [json.loads(redact(one.model_dump_json())) for one in found]
+        print_json(data[0] if len(data) == 1 else data)
+
+
+def _forecast(sessions: SessionStore, session_id: str) -> "Against":
     """What the logs before a session would have forecast for it."""
     from agentloop.plan.history import against  # a bill alone does not wait for the engine
 

@@ -32,7 +32,7 @@ def explain(session: str, turn: int | None, as_json: bool, workspace: Path) -> N
     if as_json:
         print_json([t.model_dump(mode="json") for t in chosen])
     elif turn is not None:
-        click.echo("\n\n".join(_whole(t) for t in chosen))
+        click.echo(render.safe("\n\n".join(_whole(t) for t in chosen)))
     else:
         click.echo(_overview(chosen))
 

@@ -13,14 +13,16 @@ from agentloop.cli.bills import report as print_bill
 from agentloop.cli.explaining import explain as print_explanation
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.core.costs import cost
+from agentloop.crash_points import reached
 from agentloop.errors import EXIT_CODES, UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
 from agentloop.policies import PolicySettings, Whole, preset
+from agentloop.ports import SessionStore
 from agentloop.reenact import reenact
 from agentloop.report import Report
 from agentloop.report import report as report_of
-from agentloop.sessions import Sessions
+from agentloop.types.events import SessionEnded, SessionStarted
 from agentloop.types.usage import Usage
 
 POLICIES = ("never", "every_turn", "keep_pairs", "rent")
@@ -57,14 +59,15 @@ def import_(
     rows = []
     for recording in (r for path in files for r in read(path)):
         session_id = _id(recording.id)
-        if sessions.exists(session_id):
-            place = sessions.path(session_id)
+        if not _free(session_id, sessions):
+            place = sessions.location(session_id)
             raise UsageError(f"session '{session_id}' exists already; delete {place}, or import into another workspace")
         report = _played(recording, session_id, sessions, workspace, policy, **how)
+        reached("import.played")
         used = _used(recording)
         rows.append(report.model_dump(mode="json") | {"left_out": recording.left_out, "recorded": used})
         if not as_json:
-            _tell(report, recording, used, sessions.path(session_id))
+            _tell(report, recording, used, sessions.location(session_id))
             if explain and report.turns:
                 _explain(session_id, workspace)
     if as_json:
@@ -72,6 +75,22 @@ def import_(
     elif explain is None and len(rows) == 1 and rows[0]["turns"]:
         _explain(rows[0]["session_id"], workspace)
     click.get_current_context().exit(max((_exit_code(row["outcome"]) for row in rows), default=0))
+
+
+def _free(session_id: str, sessions: SessionStore) -> bool:
+    """Whether there is no such session. What an import that died left of one is deleted: it is made again from the start."""
+    if not sessions.exists(session_id):
+        return True
+    stream = sessions.stream(session_id)
+    first = last = next(stream).body
+    for event in stream:
+        last = event.body
+    imported = isinstance(first, SessionStarted) and first.played_by.startswith("recording:")
+    if not imported or isinstance(last, SessionEnded):
+        return False
+    sessions.delete(session_id)
+    reached("import.cleared")
+    return True
 
 
 @click.command()
@@ -102,7 +121,7 @@ def rerun(session: str, policy: tuple[str, ...], as_json: bool, workspace: Path,
 
 
 def _played(
-    recording: Recording, session_id: str, sessions: Sessions, workspace: Path, policy: str, *,
+    recording: Recording, session_id: str, sessions: SessionStore, workspace: Path, policy: str, *,
     model: str | None, gap_s: float | None, facts: bool | None, over_http: bool,
 ) -> Report:  # fmt: skip
     models = model_table.models()
@@ -119,7 +138,7 @@ def _played(
             gap_s=gap_s,
             over_http=over_http,
         )
-        return report_of(log.events(), log=str(log.path))
+        return report_of(log.events(), log=str(log.location))
 
 
 def _policies(name: str, facts: bool | None) -> PolicySettings:
@@ -160,7 +179,7 @@ def _exit_code(outcome: str) -> int:
     return 0 if outcome in PLAYED else EXIT_CODES[outcome]
 
 
-def _tell(report: Report, recording: Recording, used: dict[str, Any] | None, place: Path) -> None:
+def _tell(report: Report, recording: Recording, used: dict[str, Any] | None, place: Path | str) -> None:
     share = f", {found} of the plain loop" if (found := _share_of_the_plain_loop(report)) else ""
     click.echo(f"{report.session_id}: {report.turns} turns, {render.usd(report.cost_usd)} USD as {report.model}{share}")
     if report.turns < len(recording.steps):

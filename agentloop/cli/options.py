@@ -11,8 +11,9 @@ import click
 from agentloop.agents import find_agent
 from agentloop.cli.render import json_pieces
 from agentloop.errors import ConfigError
-from agentloop.sessions import Sessions
-from agentloop.workspace import Configuration, configuration, user_file
+from agentloop.ports import SessionStore
+from agentloop.stores import store_of
+from agentloop.workspace import Configuration, configuration, redactor, user_file
 
 if TYPE_CHECKING:
     from agentloop.api import Agent
@@ -37,6 +38,14 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def without_secrets(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A text that will be kept, without known secrets in it: told on standard error where there was one."""
+    cleaned = redactor(os.environ)(value) if value is not None else None
+    if cleaned != value:
+        click.echo(f"note: a secret of the environment was taken out of --{param.name}", err=True)
+    return cleaned
+
+
 def limit_options(command: Command) -> Command:
     """What may be changed when a session is taken up again."""
     for option in (
@@ -45,6 +54,8 @@ def limit_options(command: Command) -> Command:
         click.option("--max-turns", type=int, help="Requests to the model, at most."),
         click.option("--max-budget-usd", help="USD, at most."),
         click.option("--max-wall-s", type=float, help="Seconds, at most."),
+        click.option("--max-session-tokens", type=int, help="Tokens of all requests together, in and out, at most."),
+        click.option("--unattended", is_flag=True, help="Nobody watches: what the agent's file does not grant waits."),
         click.option("--max-tokens", type=int, help="Output tokens of one reply, at most."),
     ):
         command = option(command)
@@ -74,9 +85,9 @@ def here(workspace: Path) -> Configuration:
     return configuration(workspace, user_file=user_file(os.environ))
 
 
-def sessions_of(workspace: Path) -> Sessions:
+def sessions_of(workspace: Path) -> SessionStore:
     """The sessions of a workspace."""
-    return Sessions(workspace / here(workspace).settings.sessions, on_dropped=_tell_dropped)
+    return store_of(workspace, here(workspace).settings, on_dropped=_tell_dropped)
 
 
 def agent_of(workspace: Path, name: str, **flags: Any) -> "Agent":

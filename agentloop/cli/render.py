@@ -14,7 +14,8 @@ from agentloop.types.events import Body, Compacted, Event, InputGiven, ModelFail
 if TYPE_CHECKING:
     from agentloop.plan.history import Against
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, ends a line or turns its direction."""
 CAUSES = {
     "start": "the first request",
     "extends": "extended the cached request",
@@ -29,7 +30,7 @@ CAUSES = {
 
 def safe(text: str) -> str:
     """Text of a model, a tool or a file: control characters are shown, not obeyed."""
-    return _CONTROLS.sub(lambda m: f"\\x{ord(m.group()):02x}", text)
+    return _CONTROLS.sub(lambda m: f"\\x{code:02x}" if (code := ord(m.group())) < 0x100 else f"\\u{code:04x}", text)
 
 
 def as_json(data: object) -> str:
@@ -39,7 +40,12 @@ def as_json(data: object) -> str:
 
 def json_pieces(data: object) -> Iterator[str]:
     """The same in many small pieces."""
-    return json.JSONEncoder(ensure_ascii=False, indent=2, default=str).iterencode(data)
+    return map(safe_json, json.JSONEncoder(ensure_ascii=False, indent=2, default=str).iterencode(data))
+
+
+def safe_json(text: str) -> str:
+    """JSON text with such characters escaped: they can stand in its strings only."""
+    return _CONTROLS.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
 
 
 def usd(amount: Decimal) -> str:
@@ -77,20 +83,20 @@ def bill(report: Report) -> str:
         ["total", f"{u.prompt_tokens + u.output_tokens:,}", usd(report.cost_usd)],
     ]
     parts = [_conditions(report), table(rows, right=(1, 2)), _others(report), *_warnings(report)]
-    return "\n\n".join(p for p in parts if p)
+    return safe("\n\n".join(p for p in parts if p))
 
 
 def _conditions(report: Report) -> str:
     failed = f", {report.failed_attempts} failed attempts" if report.failed_attempts else ""
     lines = [
-        f"{report.session_id}: {report.outcome}" + (f" ({safe(report.detail)})" if report.detail else ""),
-        f"{report.model}, {report.turns} turns{failed}, {report.tool_calls} tool calls ({report.tool_errors} errors), "
+        f"{safe(report.session_id)}: {report.outcome}" + (f" ({safe(report.detail)})" if report.detail else ""),
+        f"{safe(report.model)}, {report.turns} turns{failed}, {report.tool_calls} tool calls ({report.tool_errors} errors), "
         f"{report.compactions} compactions",
         f"{report.trimmed_results} large results shown as facts: {report.trimmed_tokens:,} tokens spared (estimated)",
     ]
     if report.played_by != "api":
         lines.append(
-            f"the model was played by {report.played_by}; tools, tokens and the cache account are real, the words are not"
+            f"the model was played by {safe(report.played_by)}; tools, tokens and the cache account are real, the words are not"
         )
     return "\n".join(lines)
 
@@ -163,7 +169,7 @@ def forecast(found: "Against") -> str:
 
 def story(events: Iterable[Event]) -> str:
     """One session, readable."""
-    return "\n".join(line for event in events for line in _lines(event.body))
+    return "\n".join(safe(line) for event in events for line in _lines(event.body))
 
 
 def _lines(body: Body) -> list[str]:

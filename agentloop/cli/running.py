@@ -7,18 +7,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import click
 
-from agentloop.adapters import telemetry
 from agentloop.api import Agent, Result
 from agentloop.cli import render
 from agentloop.cli.live import LiveLine
 from agentloop.cli.options import agent_of, frozen_options, here, limit_options, sessions_of, workspace_option
+from agentloop.cli.output import Output
 from agentloop.core.state import State
 from agentloop.engine import Interrupted
 from agentloop.errors import EXIT_CODES, PromptError, UsageError
+from agentloop.operation import observing
 from agentloop.report import Report
 from agentloop.report import report as report_of
 from agentloop.types.events import Event, SessionStarted
@@ -61,13 +62,14 @@ def run(
 @click.option("-p", "--prompt", help="The next user message.")
 @click.option("--agent", help="The agent, where it is not found under the name in the log.")
 @click.option("--accept-new-prefix", is_flag=True, help="Go on with other tools than the session started with.")
+@click.option("--trust", is_flag=True, help="Run what a session file from elsewhere holds.")
 @output_options
 @workspace_option
 @limit_options
 @click.pass_context
 def resume(
-    ctx: click.Context, /, session: str, prompt: str | None, agent: str | None, accept_new_prefix: bool, workspace: Path,
-    output_format: str, as_json: bool, quiet: bool, **flags: Any,
+    ctx: click.Context, /, session: str, prompt: str | None, agent: str | None, accept_new_prefix: bool, trust: bool,
+    workspace: Path, output_format: str, as_json: bool, quiet: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Carry SESSION (an id, or the start of one) on from wherever its log ends."""
     sessions = sessions_of(workspace)
@@ -79,7 +81,7 @@ def resume(
             ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
         except PromptError as e:
             raise UsageError(f"{e}\nthe session was started by '{started.agent}'; name its prompt file with --agent") from e
-        result = ready.resume(session_id, text=prompt, accept_new_prefix=accept_new_prefix)
+        result = ready.resume(session_id, text=prompt, accept_new_prefix=accept_new_prefix, trust=trust)
         printer.result(ready, result)
     ctx.exit(_exit_code(result))
 
@@ -87,19 +89,20 @@ def resume(
 class _Printer:
     """The observer of a run, and the printer of its result."""
 
-    def __init__(self, output: IO[str], output_format: str, quiet: bool) -> None:
+    own = True
+
+    def __init__(self, output: Output, output_format: str, quiet: bool, log: observing.Observing) -> None:
         self._output = output
         self._format = output_format
         self._quiet = quiet
         self._live = LiveLine(wanted=not quiet)
-        self._log = telemetry.observer()
+        self._log = log
 
     def __call__(self, event: Event, state: State) -> None:
         self._log(event, state)
         self._live(event, state)
         if self._format == "stream-json":
-            self._output.write(event.model_dump_json() + "\n")
-            self._output.flush()
+            self._output.write(render.safe_json(event.model_dump_json()) + "\n")
 
     def result(self, agent: Agent, result: Result) -> None:
         """Print what came of it."""
@@ -109,11 +112,10 @@ class _Printer:
             case "json":
                 self._output.write(_as_json(report, result) + "\n")
             case "stream-json":
-                self._output.write(report.model_dump_json() + "\n")
+                self._output.write(render.safe_json(report.model_dump_json()) + "\n")
             case _:
                 text = render.safe(result.text).strip()
                 self._output.write(text + "\n" if self._quiet else f"{text}\n\n{render.bill(report)}\n\nlog: {result.log}\n")
-        self._output.flush()
 
 
 def _as_json(report: Report, result: Result) -> str:
@@ -125,15 +127,15 @@ def _as_json(report: Report, result: Result) -> str:
 def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Printer]:
     """Standard output is for the result alone: what tools print, and their subprocesses, goes to standard error."""
     settings = here(workspace).settings
-    telemetry.configure(settings.log_level, workspace / settings.log_file if settings.log_file else None)
+    observing.logging_to(workspace, settings)
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     before = sys.stdout
     sys.stdout = sys.stderr
     try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as output, _signals():
-            yield _Printer(output, output_format, quiet)
+        with contextlib.closing(Output(os.dup(kept))) as output, _signals():
+            yield _Printer(output, output_format, quiet, observing.Observing(settings))
     finally:
         sys.stdout = before
         os.dup2(kept, 1)

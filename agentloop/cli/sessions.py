@@ -1,16 +1,39 @@
 """`sessions list|show|export|prune`."""
 
+import os
+import re
 import shutil
+import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from agentloop.adapters.jsonl_log import LOG
 from agentloop.cli import render
-from agentloop.cli.options import json_option, print_json, sessions_of, workspace_option
-from agentloop.errors import UsageError
-from agentloop.sessions import Summary
+from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
+from agentloop.crash_points import reached
+from agentloop.errors import LogError, UsageError
+from agentloop.operation import retention
+from agentloop.operation.retention import PRUNABLE
+from agentloop.ports import Blobs
+
+
+class Age(click.ParamType[timedelta]):
+    """A number with a unit: `30d`, `12h`, `8w`; days without one."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """What was written, as a duration."""
+        if isinstance(value, timedelta):
+            return value
+        written = re.fullmatch(r"(\d{1,6})([hdw]?)", str(value).strip())
+        if written is None:
+            self.fail(f"'{value}' is no age; expected a number with h, d or w, such as 30d", param, ctx)
+        return int(written[1]) * {"h": timedelta(hours=1), "w": timedelta(weeks=1)}.get(written[2], timedelta(days=1))
 
 
 @click.group()
@@ -60,37 +83,60 @@ def export(session: str, target: Path, whole_lines: bool, workspace: Path) -> No
     end, damage = log.whole_lines()
     if damage is not None and not whole_lines:
         raise damage
-    target.mkdir(parents=True, mode=0o700)
-    with log.path.open("rb") as source, (target / LOG).open("xb") as copy:
-        (target / LOG).chmod(0o600)
-        left = end
-        while left and (piece := source.read(min(left, 1 << 20))):
-            copy.write(piece)
-            left -= len(piece)
-    if (blobs := log.folder / "blobs").is_dir():
-        shutil.copytree(blobs, target / "blobs")
+    target.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    copy = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        _write(copy / LOG, log.pieces(end))
+        _write_blobs(copy / "blobs", store.blobs(session_id))
+        reached("export.copied")
+        copy.rename(target)
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+    reached("export.done")
     click.echo(f"{session_id}: {end:,} bytes of log written to {target}" + (" (before the damage)" if damage else ""))
 
 
+def _write_blobs(folder: Path, blobs: Blobs) -> None:
+    for digest in blobs.digests():
+        if (data := blobs.find(digest)) is None:
+            raise LogError(f"the result {digest} was deleted while it was copied; export again")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _write(folder / digest, [data])
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    """For its owner alone, as in the sessions folder."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.writelines(pieces)
+
+
 @sessions.command()
-@click.option("--older-than", "days", type=click.IntRange(min=0), required=True, metavar="DAYS")
-@click.option("--yes", is_flag=True, help="Really delete; without it, only say what would be.")
+@click.option("--older-than", "age", type=Age(), required=True, metavar="AGE", help="Since it ended: 30d, 12h, 8w.")
+@click.option("--keep", type=click.IntRange(min=0), default=0, help="Of each agent, keep the newest N whatever their age.")
+@click.option("--outcome", multiple=True, type=click.Choice([*PRUNABLE, "any"]), default=("completed",), show_default=True,
+              help="Only sessions that ended so; may be given several times.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@json_option
 @workspace_option
-def prune(days: int, yes: bool, workspace: Path) -> None:
-    """Delete sessions that ended well and started more than DAYS days ago."""
+def prune(age: timedelta, keep: int, outcome: tuple[str, ...], dry_run: bool, as_json: bool, workspace: Path) -> None:
+    """Delete sessions that ended long ago. Those that run, wait, sleep or never ended are never deleted."""
     store = sessions_of(workspace)
-    limit = datetime.now(UTC) - timedelta(days=days)
-    old = [s for s in store.summaries() if s.outcome == "completed" and _started(s) < limit]
-    for summary in old:
-        if yes:
-            shutil.rmtree(store.path(summary.session_id))
-        click.echo(f"{'deleted' if yes else 'would delete'} {summary.session_id} ({summary.bytes:,} bytes of log)")
-    if not old:
+    outcomes = frozenset(PRUNABLE if "any" in outcome else outcome)
+    folder = workspace / here(workspace).settings.sessions
+    if not dry_run:
+        retention.sweep(folder)
+    old = retention.prunable(store, datetime.now(UTC) - age, outcomes, keep, folder)
+    rows = []
+    for one in old:
+        left = None if dry_run else retention.delete(store, one, folder)
+        rows.append({**one._asdict(), "ended_at": one.ended_at.isoformat(), "deleted": not dry_run and left is None})
+        if not as_json:
+            what = "would delete" if dry_run else "deleted" if left is None else f"kept ({left}):"
+            click.echo(f"{what} {one.session_id} ({one.outcome} {one.ended_at:%Y-%m-%d}, {one.bytes:,} bytes)")
+    if as_json:
+        print_json(rows)
+    elif not old:
         click.echo("nothing to delete")
-
-
-def _started(summary: Summary) -> datetime:
-    try:
-        return datetime.fromisoformat(summary.started_at)
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)
+    else:
+        click.echo(f"{sum(one.bytes for one in old):,} bytes in {len(old)} sessions")

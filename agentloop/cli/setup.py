@@ -11,10 +11,12 @@ import click
 from agentloop.adapters import model_table
 from agentloop.agents import agent_file
 from agentloop.cli import render
-from agentloop.cli.options import here, json_option, print_json, workspace_option
+from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
+from agentloop.database import is_postgres
 from agentloop.errors import AgentLoopError, UsageError
 from agentloop.example.starter import FILES
 from agentloop.version import __version__
+from agentloop.workspace import Settings
 
 
 @click.command()
@@ -91,7 +93,17 @@ def _workspace(workspace: Path) -> list[tuple[str, bool, str]]:
             rows.append((f"agent {path.stem}", False, str(e).partition("\n")[0]))
     if not prompts:
         rows.append(("agents", False, f"none in {workspace / settings.prompts}; 'agentloop init' makes one"))
+    rows.append(("sessions", *_sessions(workspace, settings)))
+    return rows
+
+
+def _sessions(workspace: Path, settings: Settings) -> tuple[bool, str]:
+    if settings.database_url is not None and is_postgres(settings.database_url):
+        try:
+            count = sum(1 for _ in sessions_of(workspace).ids())
+        except AgentLoopError as e:
+            return False, str(e).partition("\n")[0]
+        return True, f"{count:,} in PostgreSQL"
     folder = workspace / settings.sessions
     writable = os.access(folder if folder.exists() else workspace, os.W_OK)
-    rows.append(("sessions", writable, f"{folder}{'' if writable else ' cannot be written'}"))
-    return rows
+    return writable, f"{folder}{'' if writable else ' cannot be written'}"

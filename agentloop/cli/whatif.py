@@ -13,7 +13,7 @@ from agentloop.cli.options import here, json_option, print_json, sessions_of, wo
 from agentloop.errors import UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
-from agentloop.sessions import Sessions
+from agentloop.ports import SessionStore
 from agentloop.whatif import chart
 from agentloop.whatif.grid import Cell, Choice, Row, cells, totals
 from agentloop.whatif.schedule import schedule
@@ -91,7 +91,7 @@ def _ttl(text: str) -> Any:
 
 def _recordings(what: Sequence[str], workspace: Path) -> Iterator[Recording]:
     """Files as they are; all else are sessions of the workspace."""
-    sessions: Sessions | None = None
+    sessions: SessionStore | None = None
     for name in what:
         if Path(name).is_file():
             yield from read(Path(name))

@@ -270,7 +270,7 @@ def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
     if failure is None:
         return None
     match failure.kind:
-        case "prompt_too_long":
+        case "prompt_too_long" | "request_too_large":
             return _shrink(state, policies, failure.message)
         case "interrupted":
             return None
@@ -280,7 +280,10 @@ def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
             return Finish("unauthorized", failure.message)
         case "unavailable" | "not_an_answer":
             return Finish("provider_unavailable", f"{failure.message} ({failure.attempt} attempts)")
-        case "model_not_found" | "request_too_large" | "invalid_request":
+        case "model_not_found":
+            chosen = f"agent '{state.agent}' chose it when the session started, and a session keeps its model"
+            return Finish("failed", f"{failure.message}; {chosen}: start a new one with --model")
+        case "invalid_request":
             return Finish("failed", failure.message)
 
 

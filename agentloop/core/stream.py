@@ -13,6 +13,12 @@ from agentloop.types.usage import Iteration, Usage
 
 _NEEDED = {"text": ("text",), "tool_use": ("id", "name", "input")}
 """What the rest of the engine relies on."""
+_READ = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage", "diagnostics"})
+_READ_OF_USAGE = frozenset(
+    {"input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"}
+    | {"service_tier", "speed", "inference_geo", "server_tool_use", "iterations", "output_tokens_details"}
+)
+"""What is read, or known and of no use here."""
 
 
 class StreamBroken(Exception):
@@ -30,6 +36,8 @@ class StreamedReply:
         self._json: dict[int, list[str]] = {}
         self._content: dict[int, Json] = {}
         self._delta: Json = {}
+        self._output_counted = False
+        """Whether the end of the stream said how much was written: the figure at its start is none."""
         self._ended = False
 
     def feed(self, data: Any) -> None:
@@ -57,7 +65,9 @@ class StreamedReply:
             case "message_delta":
                 self._delta |= data["delta"]
                 # cumulative: later figures replace earlier ones, adding them would count twice
-                self._usage |= {k: v for k, v in (data.get("usage") or {}).items() if v is not None}
+                counted = {k: v for k, v in (data.get("usage") or {}).items() if v is not None}
+                self._usage |= counted
+                self._output_counted |= "output_tokens" in counted
             case "message_stop":
                 self._ended = True
 
@@ -112,19 +122,40 @@ class StreamedReply:
         content = [self._content[i] for i in sorted(self._content)]
         if stop_reason != "max_tokens" and any("_broken_input" in b for b in content):
             raise StreamBroken("the input of a tool call is not JSON")
-        content = [{k: v for k, v in b.items() if k != "_broken_input"} for b in content]
-        usage = read_usage(self._usage)
+        content = [_sendable({k: v for k, v in b.items() if k != "_broken_input"}) for b in content]
+        usage, estimated = self._billed(body_bytes, content)
         return Reply(
             message_id=plain(str(self._message.get("id") or "")),
             model=plain(str(self._message.get("model") or "")),
-            content=tuple(_sendable(b) for b in content),
+            content=tuple(content),
             stop_reason=plain(str(stop_reason)),
             stop_details=plain_json(self._delta.get("stop_details")),
-            usage=usage or _upper_estimate(body_bytes, content),
-            usage_estimated=usage is None,
+            usage=usage,
+            usage_estimated=estimated,
             cache_miss=_cache_miss(self._message),
             request_id=request_id,
+            unread=self._unread(),
         )
+
+    def _billed(self, body_bytes: int, content: list[Json]) -> tuple[Usage, bool]:
+        """The usage of the whole reply, and whether it is an estimate: an upper one, where the API did not say all."""
+        usage, most = read_usage(self._usage), _upper_estimate(body_bytes, content)
+        if usage is None or not usage.prompt_tokens:  # no prompt has no tokens
+            return most, True
+        if not self._output_counted and not usage.iterations:
+            said = max(usage.output_tokens, most.output_tokens)
+            return usage.model_copy(update={"output_tokens": said}), True
+        return usage, False
+
+    def _unread(self) -> Json | None:
+        """What the message held besides, new fields of the API for one: kept as it came."""
+        assert self._message is not None
+        said = {**self._message, **self._delta}
+        unread = {k: v for k, v in said.items() if k not in _READ and v is not None}
+        if usage := {k: v for k, v in self._usage.items() if k not in _READ_OF_USAGE and v is not None}:
+            unread["usage"] = usage
+        found: Json | None = plain_json(unread) if unread else None
+        return found
 
 
 def read_usage(data: Json) -> Usage | None:

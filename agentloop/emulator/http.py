@@ -2,8 +2,6 @@
 
 import asyncio
 import hmac
-import ipaddress
-import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agentloop.emulator.answers import Answer, ApiError, Chunk, Pause, Reset, error_answer, too_large
 from agentloop.emulator.calls import limit_bytes
 from agentloop.emulator.transport import Handler
+from agentloop.loopback import names_this_machine
 
 TOKEN_HEADER = "x-emulator-token"
 """Where the token may stand besides the API key."""
@@ -25,7 +24,6 @@ AT_ONCE_BYTES = 64 * 1024
 NOTHING_YET = "req_emulator_refused"
 
 _FOREIGN_HOST = "the request names another host; without a token the emulator answers to this machine's own names only"
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -58,7 +56,7 @@ class Application:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = by_name(scope["headers"])
         target = _target(scope)
-        if self._token is None and not _is_local(headers.get("host", "")):
+        if self._token is None and not _is_local(headers):
             await _body(headers, 0, receive)
             return error_answer(ApiError(403, "permission_error", _FOREIGN_HOST), NOTHING_YET)
         if self._token is not None and not _carries(headers, self._token, self._blocks):
@@ -72,16 +70,9 @@ class Application:
         return self._handler.handle(scope["method"], target, headers, body)
 
 
-def _is_local(host: str) -> bool:
-    """Whether a request names this machine: one that a foreign page sends here by way of its own name does not."""
-    if not host:
-        return True
-    if (named := _HOST.fullmatch(host)) is None:
-        return False
-    try:
-        return ipaddress.ip_address(named[1].strip("[]")).is_loopback
-    except ValueError:
-        return named[1].lower() == "localhost"
+def _is_local(headers: dict[str, str]) -> bool:
+    """Whether a request names this machine, or nobody."""
+    return not headers.get("host") or names_this_machine(headers["host"])
 
 
 def _carries(headers: dict[str, str], token: str, only_own: bool) -> bool:

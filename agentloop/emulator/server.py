@@ -1,7 +1,5 @@
 """The emulator on a port: loopback only, unless it is told otherwise together with a token."""
 
-import ipaddress
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +10,9 @@ import uvicorn
 from agentloop.emulator.http import Abortable, Application
 from agentloop.emulator.transport import Handler
 from agentloop.errors import ConfigError
+from agentloop.loopback import is_loopback, listening, url_of
 
 log = structlog.get_logger(__name__)
-
-_BACKLOG = 128
 
 
 def application(emulator: Handler, token: str | None = None) -> Application:
@@ -35,12 +32,12 @@ def serve(
 
     Raises ConfigError for an address that others can reach, unless there is a token.
     """
-    if not _is_loopback(host) and not token:
+    if not is_loopback(host) and not token:
         raise ConfigError(
             f"the emulator was asked to listen on '{host}', which others can reach; give it a token, or 127.0.0.1"
         )
-    with _listening(host, port) as listener:
-        url = _url(listener)
+    with listening(host, port) as listener:
+        url = url_of(listener)
         log.info("emulator_listening", url=url)
         ready(url)
         _server(emulator, token).run(sockets=[listener])
@@ -49,12 +46,12 @@ def serve(
 @contextmanager
 def running(emulator: Handler, token: str | None = None) -> Iterator[str]:
     """Serve on a free port of this machine while the block runs; yields the base URL."""
-    with _listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         server = _server(emulator, token)
         thread = threading.Thread(target=server.run, args=([listener],), name="emulator", daemon=True)
         thread.start()
         try:
-            yield _url(listener)
+            yield url_of(listener)
         finally:
             server.should_exit = True
             thread.join()
@@ -71,30 +68,3 @@ def _server(emulator: Handler, token: str | None) -> uvicorn.Server:
         timeout_graceful_shutdown=1,
     )
     return uvicorn.Server(config)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections from now on: a client need not wait until the server has started."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small packets at once only on sockets whose protocol is named; a body would wait 40 ms behind its headers
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-        return listener
-    except OSError as e:
-        listener.close()
-        raise ConfigError(f"the emulator cannot listen on {host}:{port}: {e.strerror}; choose another port") from e
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -10,8 +10,8 @@ from agentloop.plan import Asked, Forecast, Money, forecast
 from agentloop.plan.past import Past, past
 from agentloop.plan.sizes import learned
 from agentloop.policies import recorded
+from agentloop.ports import SessionStore, Summary
 from agentloop.report import report
-from agentloop.sessions import Sessions, Summary
 from agentloop.types.base import Frozen
 from agentloop.types.events import Event, SessionStarted
 
@@ -46,7 +46,7 @@ class Against(Frozen):
     """The cost, as a multiple of what was expected."""
 
 
-def history(sessions: Sessions, agent: str, played_by: str, before: datetime | None = None) -> History:
+def history(sessions: SessionStore, agent: str, played_by: str, before: datetime | None = None) -> History:
     """The agent's newest sessions that were completed, or of any outcome where none was; those that started earlier than
     `before`. Where some were played by the same kind of player, the others do not count."""
     unreadable: list[str] = []
@@ -60,7 +60,7 @@ def history(sessions: Sessions, agent: str, played_by: str, before: datetime | N
     return History(tuple(p._replace(session_id=i) for i, p in found if p is not None), known, tuple(unreadable))
 
 
-def against(sessions: Sessions, session_id: str) -> Against:
+def against(sessions: SessionStore, session_id: str) -> Against:
     """The forecast that the logs before a session give for its own prefix, policies and prices. Raises UsageError where its
     policies are not known here."""
     events = sessions.events(session_id)
@@ -79,7 +79,7 @@ def against(sessions: Sessions, session_id: str) -> Against:
 
 
 def _newest(
-    sessions: Sessions, agent: str, before: datetime | None, unreadable: list[str]
+    sessions: SessionStore, agent: str, before: datetime | None, unreadable: list[str]
 ) -> Iterator[tuple[str, list[Event]]]:
     of_agent = (s for s in sessions.summaries() if s.agent == agent and _earlier(s, before))
     rows = sorted(of_agent, key=lambda s: s.started_at, reverse=True)

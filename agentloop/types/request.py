@@ -62,6 +62,8 @@ class Reply(Frozen):
     """Set where another model answered than the session speaks to."""
     price_unknown: bool = False
     """A model answered that is in no price table; the session's own prices stand in."""
+    unread: Json | None = None
+    """What the API said besides, fields that agentloop does not know for one, as it came."""
 
 
 FailureKind = Literal[

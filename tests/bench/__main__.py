@@ -13,7 +13,7 @@ from agentloop.core.folding import fold
 from agentloop.policies import PolicySettings, Whole, preset
 from agentloop.replay import replay
 from agentloop.tooling import Registry
-from tests.bench import emulator_speed, recall_search, soak, tool_search, traces
+from tests.bench import durable, emulator_speed, recall_search, soak, tool_search, traces
 from tests.bench.against_loop import SIDES, Api, cpu_seconds, look, same_requests, session
 from tests.bench.long_logs import long_log
 from tests.bench.memory import peak_bytes
@@ -41,6 +41,8 @@ def main() -> None:
     print(flush=True)
     recall_search.main()
     tool_search.main()
+    print(flush=True)
+    durable.main()
     if traces.TRACES.is_dir():
         print(flush=True)
         subprocess.run([sys.executable, "-m", "tests.bench.traces"], check=True)

@@ -89,12 +89,12 @@ def test_a_replay_that_differs_says_where_and_exits_1(folder: Path) -> None:
     assert "recorded:" in replayed.err
 
 
-def test_old_sessions_are_deleted_only_when_that_is_said_twice(folder: Path) -> None:
+def test_a_dry_run_says_which_old_sessions_would_go_and_deletes_none(folder: Path) -> None:
     agentloop(folder, "run", "assistant", "--session-id", "old")
 
-    asked = agentloop(folder, "sessions", "prune", "--older-than", "0")
+    asked = agentloop(folder, "sessions", "prune", "--older-than", "0", "--dry-run")
     there = (folder / "sessions" / "old").exists()
-    done = agentloop(folder, "sessions", "prune", "--older-than", "0", "--yes")
+    done = agentloop(folder, "sessions", "prune", "--older-than", "0")
 
     assert "would delete old" in asked.out
     assert there

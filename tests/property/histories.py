@@ -41,7 +41,7 @@ from agentloop.policies import (
     Rent,
     Whole,
 )
-from agentloop.ports import Log
+from agentloop.ports import Blobs, Log, ToolRunner
 from agentloop.testing import NOON, FixedClock, card
 from agentloop.tooling import Registry, current_call, tool
 from agentloop.types import blocks
@@ -82,7 +82,9 @@ class World:
     """What lies outside of a session: what its tools did, and the whole results it kept."""
 
     ran: list[Ran] = field(default_factory=list)
-    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    sent: list[bytes] = field(default_factory=list)
+    """Every request that was sent."""
+    blobs: Blobs = field(default_factory=MemoryBlobs)
     log: "BoundedLog | None" = None
 
 
@@ -97,6 +99,9 @@ class _Blobs:
 
     def find(self, handle: str) -> bytes | None:
         return _WORLD.get().blobs.find(handle)
+
+    def digests(self) -> Iterator[str]:
+        return _WORLD.get().blobs.digests()
 
 
 def _result(name: str, what: str, rows: int, page: int) -> Any:
@@ -298,6 +303,7 @@ class Player:
     def ask(self, body: bytes) -> Iterator[Failure | Reply]:
         """The attempts and the reply at the position that the request itself names."""
         self.bodies.append(body)
+        _WORLD.get().sent.append(body)
         assert len(self.bodies) <= self._at_most, "the session does not end"
         if self.interrupted:
             self.interrupted = False
@@ -505,8 +511,14 @@ class Played(NamedTuple):
                 yield event.body, before, next(bodies)
 
 
-def play(scenario: Scenario, log: Log | None = None, world: World | None = None) -> Played:
-    """Carry a session on from wherever its log ends until the user has nothing more to say."""
+def play(
+    scenario: Scenario,
+    log: Log | None = None,
+    world: World | None = None,
+    runner: Callable[[ToolRunner], ToolRunner] = lambda tools: tools,
+) -> Played:
+    """Carry a session on from wherever its log ends until the user has nothing more to say. `runner` may stand before the
+    tools."""
     known = world or World()
     log = log if log is not None else BoundedLog()
     known.log = log if isinstance(log, BoundedLog) else None
@@ -518,7 +530,7 @@ def play(scenario: Scenario, log: Log | None = None, world: World | None = None)
             clock,
             at_most=400 if scenario.endless or scenario.facts_card else 4 * (len(scenario.steps) + len(scenario.sends)) + 60,
         )
-        toolbox = Toolbox(scenario.registry, session_id="random", root=Path("."))
+        toolbox = runner(Toolbox(scenario.registry, session_id="random", root=Path(".")))
         observe = _interruption(scenario.interrupted_at, player)
         shell = Shell(player, toolbox, known.blobs, clock, observe, _inbox(scenario.told_at, log))
         while _user_acts(log, scenario, clock):

@@ -166,7 +166,8 @@ def test_a_report_begins_with_what_somebody_has_to_look_at() -> None:
                 limits=Limits(max_budget_usd=Decimal("0.01"))),
         given("Pay."), asked(), failed("unavailable", retry_in_s=4.0), answered(calls_tool("c1", "pay", amount=3)),
         started_call("c1", "pay"), finished("c1", "unknown", name="pay", is_error=True, outcome="unknown"),
-        asked(2), answered(calls_tool("c2", "pay", amount=9), 2), CallHeld(turn=2, call_id="c2", name="pay", reason="not granted"),
+        asked(2), answered(calls_tool("c2", "pay", amount=9), 2),
+        CallHeld(turn=2, call_id="c2", name="pay", reason="not granted"),
         SessionEnded(outcome="waiting_for_approval", detail="1 call waits"),
     )  # fmt: skip
 

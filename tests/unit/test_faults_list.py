@@ -14,6 +14,12 @@ PROMISED = [
     *(f"T{n:02}" for n in range(1, 18)),
     *(f"SEC{n:02}" for n in (*range(9, 21), 30, 44)),
     *(f"H{n:02}" for n in range(1, 11)),
+    *(f"J{n:02}" for n in range(1, 14)),
+    *(f"D{n:02}" for n in range(1, 16)),
+    *(f"P{n:02}" for n in range(1, 15)),
+    "C01",
+    *(f"K{n:02}" for n in range(1, 13)),
+    *(f"SEC{n:02}" for n in range(6, 9)),
 ]
 
 

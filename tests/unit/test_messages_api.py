@@ -319,7 +319,7 @@ def test_a_key_that_is_refused_is_not_tried_again_and_its_setting_is_named(statu
 def test_a_model_that_is_not_there_is_named() -> None:
     found = failure(error(404, "not_found_error", message="model: claude-test"))
 
-    assert (found.kind, found.message) == ("model_not_found", "model: claude-test")
+    assert (found.kind, found.message) == ("model_not_found", "model 'claude-test' is not there: model: claude-test")
 
 
 # A08
@@ -327,7 +327,20 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("hint", [{}, {"x_should_retry": "true"}])
 def test_a_request_that_is_too_large_is_never_sent_again(hint: dict[str, str]) -> None:
-    assert failure(error(413, "request_too_large", **hint)).kind == "request_too_large"
+    found = failure(error(413, "request_too_large", message="Too large.", **hint))
+
+    assert (found.kind, found.message) == ("request_too_large", f"the request of {len(BODY)} bytes was too large: Too large.")
+
+
+def test_a_request_over_the_size_that_the_api_takes_is_not_sent_at_all() -> None:
+    api = Api(good)
+    body = b"x" * (messages_api.MOST_REQUEST_BYTES + 1)
+
+    (found,) = api.client.ask(body)
+
+    assert isinstance(found, Failure)
+    assert (api.requests, found.kind, found.retry_in_s, found.possibly_billed) == ([], "request_too_large", None, False)
+    assert "33,554,433 bytes" in found.message
 
 
 # A09, A10
@@ -568,6 +581,15 @@ def test_a_stream_that_drips_for_ever_is_given_up_at_the_deadline(piece: bytes) 
     (found,) = api.failures()
 
     assert (found.kind, found.message) == ("not_an_answer", "the reply was not whole after 0.05 seconds")
+
+
+def test_a_stream_of_more_bytes_than_any_reply_has_is_given_up() -> None:
+    piece = b": " + b"x" * 1_000_000 + b"\n"
+    api = Api(dripping(piece), patience=Patience(attempts=1))
+
+    (found,) = api.failures()
+
+    assert (found.kind, found.message) == ("not_an_answer", "the reply has more than 67,108,864 bytes")
 
 
 @pytest.mark.parametrize(

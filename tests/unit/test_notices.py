@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -108,7 +109,7 @@ def test_a_notice_is_not_tried_for_ever(url: str) -> None:
 
 
 def test_only_what_was_asked_for_is_told_and_without_a_way_nothing_is_opened() -> None:
-    def no_database() -> databases.Any:
+    def no_database() -> Any:
         raise AssertionError("nobody needs a database")
 
     kept = Kept()
@@ -215,7 +216,9 @@ def test_a_webhook_that_cannot_be_reached_is_tried_a_few_times() -> None:
     assert len(seen) == ATTEMPTS
 
 
-@pytest.mark.parametrize("url", ["http://hooks.example/x", "ftp://127.0.0.1/", "file:///etc/passwd", "hooks.example", "http://[x"])
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example/x", "ftp://127.0.0.1/", "file:///etc/passwd", "hooks.example", "http://[x"]
+)
 def test_a_webhook_is_https_or_on_this_machine(url: str) -> None:
     with pytest.raises(ConfigError, match="notify_webhook"):
         Webhook(url)

@@ -139,8 +139,8 @@ def observed(*bodies: object) -> Metrics:
 
 def test_the_page_says_what_happened_and_how_the_process_stands() -> None:
     counted = observed(
-        asked(), failed("unavailable", retry_in_s=1.0), answered(calls_tool("c", "look")), finished("c"), finished("d", name="odd"),
-        asked(2), answered(says("done"), 2), SessionEnded(outcome="completed"),
+        asked(), failed("unavailable", retry_in_s=1.0), answered(calls_tool("c", "look")), finished("c"),
+        finished("d", name="odd"), asked(2), answered(says("done"), 2), SessionEnded(outcome="completed"),
     )  # fmt: skip
     counted.missed("daily", "overlap")
 
@@ -180,7 +180,12 @@ def test_a_counter_with_other_labels_is_refused() -> None:
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/", "/missing", "/healthz/"])
 def test_with_a_token_nothing_answers_without_it(path: str) -> None:
     with serving(token="the-token") as client:
-        for headers in ({}, {"authorization": "Bearer the-toke"}, {"authorization": "the-token"}, {"authorization": "Bearer té"}):
+        for headers in (
+            {},
+            {"authorization": "Bearer the-toke"},
+            {"authorization": "the-token"},
+            {"authorization": "Bearer té"},
+        ):
             given_headers = [(n.encode(), v.encode()) for n, v in headers.items()]
             assert client.get(path, headers=given_headers).status_code == 401
         assert client.get("/healthz", headers={"authorization": "Bearer the-token"}).status_code == 200

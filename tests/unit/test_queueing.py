@@ -12,6 +12,8 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from agentloop import queueing
+from agentloop.adapters.dbos_queue import opening
+from agentloop.adapters.dbos_queue.client import DbosQueue
 from agentloop.errors import ConfigError, UsageError
 from agentloop.queueing import SessionQueue
 from agentloop.types.jobs import Job
@@ -90,6 +92,23 @@ def test_sessions_whose_names_begin_alike_are_not_mistaken_for_each_other(queue:
     queue.cancel("s_1")
 
     assert {q.run: q.standing for q in queue.runs()} == {"s": "queued", "s-1": "queued", "s_1": "cancelled", "sx1": "queued"}
+
+
+def test_what_an_older_version_queued_is_brought_forward_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    with queueing.opened(tmp_path, Settings()) as queue:
+        assert isinstance(queue, DbosQueue)
+        with monkeypatch.context() as before:
+            before.setattr(opening, "VERSION", "log-0")
+            queue.submit(_job("old", priority=3))
+            queue.submit(_job("late"), not_before=later)
+        queue.submit(_job("new"))
+
+        assert sorted(queue.bring_forward()) == ["late", "old"]
+        assert queue.bring_forward() == []
+
+        runs = {q.run: (q.standing, q.priority, q.not_before) for q in queue.runs(all_=False)}
+        assert runs == {"new": ("queued", 0, None), "old#2": ("queued", 3, None), "late#2": ("delayed", 0, later)}
 
 
 def test_a_queue_that_is_paused_stays_paused_until_it_is_resumed(queue: SessionQueue) -> None:

@@ -1,7 +1,6 @@
 """What `sessions prune` deletes, and what it never does."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -159,9 +158,9 @@ def test_on_postgresql_the_session_goes_and_so_do_its_reports(new_postgres_url: 
 
 
 @pytest.fixture
-def in_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessions]:
+def in_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sessions:
     monkeypatch.chdir(tmp_path)
-    yield Sessions(tmp_path / "sessions", fsync="never")
+    return Sessions(tmp_path / "sessions", fsync="never")
 
 
 def test_the_command_says_what_it_would_delete_and_how_large_that_is(in_workspace: Sessions) -> None:

@@ -233,7 +233,8 @@ def test_every_copy_that_is_taken_while_a_session_is_written_loads_as_a_prefix_o
                 log.append(body, NOON)
         os._exit(0)
 
-    copies, over = [], False
+    copies: list[Path] = []
+    over = False
     while not over:
         over = os.waitpid(pid, os.WNOHANG)[0] != 0
         if (tmp_path / "s" / "log.jsonl").exists():

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from agentloop.adapters.jsonl_log import LOCK
@@ -19,27 +18,21 @@ from agentloop.sessions import Sessions
 from agentloop.stores import store_of
 from agentloop.testing import NOON, blobs_conformance, given, log_conformance, started, store_conformance
 from agentloop.workspace import Settings
+from tests.unit.in_postgres import cut
 
 
 def lose_the_lock_file(log: SessionLog) -> None:
     (Path(log.location).parent / LOCK).unlink()
 
 
-def cut_off(url: str) -> Callable[[SessionLog], None]:
+def give_up(url: str) -> Callable[[SessionLog], None]:
     """The server closes the connection that holds a session: it thought the holder dead."""
 
-    def cut(log: SessionLog) -> None:
+    def given_up(log: SessionLog) -> None:
         assert isinstance(log, PostgresLog)
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(%s, 5000)", [backend(log)])
+        cut(log, url)
 
-    return cut
-
-
-def backend(log: PostgresLog) -> int:
-    connection = log._hold._connection
-    assert connection is not None
-    return connection.info.backend_pid
+    return given_up
 
 
 def test_files_keep_the_laws_of_a_store(tmp_path: Path) -> None:
@@ -47,7 +40,7 @@ def test_files_keep_the_laws_of_a_store(tmp_path: Path) -> None:
 
 
 def test_postgresql_keeps_the_laws_of_a_store(new_postgres_url: str) -> None:
-    store_conformance(lambda: PostgresSessions(Postgres(new_postgres_url)), cut_off(new_postgres_url))
+    store_conformance(lambda: PostgresSessions(Postgres(new_postgres_url)), give_up(new_postgres_url))
 
 
 def test_memory_keeps_the_laws_of_a_log_and_of_blobs() -> None:

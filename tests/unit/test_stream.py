@@ -151,6 +151,35 @@ def test_usage_that_is_no_usage_is_replaced_by_an_upper_estimate_that_says_so(to
     assert (reply.usage_estimated, reply.usage) == (True, used(500, output=63))
 
 
+@pytest.mark.parametrize("told", [None, {}, {"output_tokens": None}, {"input_tokens": 10}], ids=str)
+def test_output_that_was_never_counted_is_estimated_and_says_so(told: object) -> None:
+    """The figure at the start of a stream counts what is there at its start: nearly nothing."""
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": told}
+
+    reply = put_together(START, says("x" * 100), stop, STOP)
+
+    assert (reply.usage_estimated, reply.usage) == (True, used(10, output=63))
+
+
+def test_a_prompt_without_a_token_was_not_counted() -> None:
+    start = {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 0}}}
+
+    reply = put_together(start, says("x" * 100), end(output_tokens=0))
+
+    assert (reply.usage_estimated, reply.usage) == (True, used(500, output=63))
+
+
+def test_fields_that_are_new_are_kept_as_they_came() -> None:
+    message = {**START["message"], "weather": {"sky": "blue", "at": [1, None]}, "container": None}
+    message["usage"] = {**message["usage"], "moon_tokens": 3}
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "mood": "good"}, "usage": {"output_tokens": 7}}
+
+    reply = put_together({"type": "message_start", "message": message}, says("x"), stop, STOP)
+
+    assert reply.unread == {"weather": {"sky": "blue", "at": [1, None]}, "mood": "good", "usage": {"moon_tokens": 3}}
+    assert put_together(START, says("x"), end()).unread is None
+
+
 def test_a_service_tier_of_another_shape_is_not_a_reason_to_lose_the_usage() -> None:
     told = read_usage({"input_tokens": 1, "output_tokens": 2, "service_tier": 3})
 
@@ -226,6 +255,12 @@ def test_text_that_utf_8_cannot_carry_is_mended_and_other_text_is_left_alone() -
     reply = put_together(START, says("half a pair: \ud83d"), says("as it\r\nwas", 1), end())
 
     assert [b["text"] for b in reply.content] == ["half a pair: ?", "as it\r\nwas"]
+
+
+def test_text_that_utf_8_cannot_carry_is_estimated_too_where_nothing_was_counted() -> None:
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+
+    assert put_together(START, says("half a pair: \ud83d"), stop, STOP).usage_estimated
 
 
 def test_how_a_request_was_run_is_part_of_its_usage() -> None:

@@ -31,8 +31,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-@given(strategies.dictionaries(strategies.text(min_size=1).filter(lambda k: k not in ("event", "level", "timestamp", "exc_info")),
-                               strategies.text() | strategies.integers() | strategies.none() | strategies.binary(), max_size=3))  # fmt: skip
+keys = strategies.text(min_size=1).filter(lambda k: k not in ("event", "level", "timestamp", "exc_info"))
+values_of_all_kinds = strategies.text() | strategies.integers() | strategies.none() | strategies.binary()
+
+
+@given(strategies.dictionaries(keys, values_of_all_kinds, max_size=3))
 def test_whatever_is_logged_is_one_line_of_printable_ascii(values: dict[str, Any]) -> None:
     import tempfile
 
@@ -69,6 +72,7 @@ def test_secrets_are_in_no_value_key_or_traceback(tmp_path: Path) -> None:
 
 def test_libraries_say_warnings_only_so_that_no_prompt_is_printed(tmp_path: Path) -> None:
     telemetry.configure("debug", tmp_path / "log")
+    logging.getLogger("anthropic").setLevel(logging.DEBUG)  # as the SDK does for ANTHROPIC_LOG=debug
 
     logging.getLogger("anthropic").debug("Request options: %s", {"content": "the prompt"})
     logging.getLogger("anthropic._base_client").warning("retrying %d", 3)
