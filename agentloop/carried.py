@@ -12,6 +12,7 @@ from agentloop.types.request import Breakpoint
 from agentloop.types.usage import TTL_SECONDS, Ttl, Usage
 
 PartName = Literal["tools and system", "task", "session state", "turns", "new"]
+LIVES: tuple[Ttl, ...] = ("5m", "1h")
 _SEEN = 4
 """With fewer gaps than this nothing is said of them in shares."""
 
@@ -82,17 +83,46 @@ def chosen(state: State, breakpoints: Sequence[Breakpoint], alone: bool) -> tupl
 
 
 def _why(state: State, ttl: Ttl | None, setting: str) -> str:
-    """Why this lifetime: a setting, or the gaps that had been seen."""
+    """Why this lifetime: a setting; or the gaps that were announced, those of past sessions, and those that had been seen."""
     caching = state.policies.get("caching")
     given = caching.get(setting) if isinstance(caching, dict) else None
     if given not in (None, "auto"):
         return f"{setting} is set to {given}"
+    share = f" ({lifetimes.hits(state, '5m'):.0%} assumed within 5m)" if ttl is None else ""
+    known = [_announced(state), _before(state), *([_starts(state)] if setting == "static_ttl" else []), _seen(state)]
+    return "; ".join(text for text in known if text) + share
+
+
+def _announced(state: State) -> str:
+    gap_s = state.expected_gap_s
+    return f"gaps of {gap_s:,.0f} s were announced" if gap_s is not None else ""
+
+
+def _before(state: State) -> str:
+    """What the agent's last sessions say, for as long as it counts."""
+    if state.prior is None or not lifetimes.weight_of_past(state):
+        return ""
+    sessions = sum(s.gaps > 0 for s in state.prior.sessions)
+    within = [f"{lifetimes.share_of_past(state.prior, t):.0%} within {t}" for t in LIVES]
+    return f"in {sessions} past session{'s' * (sessions != 1)} {', '.join(within)}"
+
+
+def _starts(state: State) -> str:
+    """How soon other sessions share tools and system."""
+    if state.prior is None or not lifetimes.shares(state):
+        return ""
+    if (next_s := state.prior.next_start_s) is not None:
+        return f"the next session was announced within {next_s:,.0f} s"
+    starts = state.prior.starts_s
+    within = [f"{sum(s <= TTL_SECONDS[t] for s in starts)} of {len(starts)} within {t}" for t in LIVES]
+    return f"sessions with this prefix follow each other: {', '.join(within)}"
+
+
+def _seen(state: State) -> str:
     seen = len(state.gaps)
     if seen < _SEEN:
-        return f"{seen} gaps seen so far" if seen else "no gap seen yet"
-    within = [f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in ("5m", "1h")]
-    share = f" ({lifetimes.hits(state.gaps, TTL_SECONDS['5m']):.0%} assumed within 5m)" if ttl is None else ""
-    return f"{', '.join(within)}{share}"
+        return f"{seen} gap{'s' * (seen != 1)} seen so far" if seen else "no gap seen yet"
+    return ", ".join(f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in LIVES)
 
 
 def _overlap(start: int, end: int, first: int, last: int) -> int:

@@ -32,6 +32,7 @@ class Trimmed:
     shown: str
     made_by: str
     """The extractor, or the model whose facts are shown."""
+    call_id: str = ""
     asked_usd: Decimal = Decimal(0)
     why_not: str = ""
     """Why the facts of the model that was to be asked are not shown."""
@@ -50,7 +51,7 @@ def trimmed(events: Sequence[Event]) -> dict[int, list[Trimmed]]:
     for event in events:
         match event.body:
             case ToolFinished(turn=turn, call_id=call_id, raw=raw) as finished if raw is not None:
-                by_call[call_id] = Trimmed(finished.name, raw, str(finished.content), raw.extractor)
+                by_call[call_id] = Trimmed(finished.name, raw, str(finished.content), raw.extractor, call_id)
                 found.setdefault(turn, []).append(by_call[call_id])
             case ModelRequested(purpose="extraction") as asked:
                 pass
