@@ -45,6 +45,8 @@ class AgentFile(NamedTuple):
     playbook: Path | None = None
     mcp: tuple[str, ...] = ()
     """The servers of the workspace's `.mcp.json` whose tools the agent has."""
+    schedule: str = ""
+    """When its sessions start: a cron expression, or whatever else somebody's scheduler reads."""
     knowledge: tuple[str, ...] = ()
     """Folders of documents, relative to the workspace, that the agent may search."""
     facts: Mapping[str, FactsSettings | None] = MappingProxyType({})
@@ -85,6 +87,7 @@ def agent_file(path: Path) -> AgentFile:
         scene=_text_of(path, data, "scene"),
         playbook=path.parent / str(playbook) if playbook else None,
         mcp=_names(path, data, "mcp") or (),
+        schedule=value if isinstance(value := data.get("schedule"), str) else "",
         knowledge=_names(path, data, "knowledge") or (),
         facts=_facts(path, front, data.get("facts") or {}),
     )
@@ -101,11 +104,11 @@ def _facts(path: Path, front: str, given: Any) -> dict[str, FactsSettings | None
         raise PromptError(f"{where}: 'facts' must be 'tool: settings' lines, found {given!r}")
     found: dict[str, FactsSettings | None] = {}
     for name, value in given.items():
-        if value == "keep":
-            found[str(name)] = None
+        if value in ("keep", "see_once"):
+            found[str(name)] = FactsSettings(see_once=True) if value == "see_once" else None
             continue
         if not isinstance(value, dict):
-            raise PromptError(f"{where}: facts of '{name}' must be 'keep' or settings, found {value!r}")
+            raise PromptError(f"{where}: facts of '{name}' must be 'keep', 'see_once' or settings, found {value!r}")
         for key in value:
             refuse_unknown(str(key), f"{where}: facts of '{name}'", frozenset(FactsSettings.model_fields))
         try:

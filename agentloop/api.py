@@ -25,6 +25,7 @@ from agentloop.engine.loop import Observer
 from agentloop.errors import UsageError
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient
+from agentloop.prior import Whose, prior
 from agentloop.replay import requests
 from agentloop.sessions import Sessions
 from agentloop.tooling import Registry
@@ -113,17 +114,15 @@ class Agent:
         self._clock = clock or SystemClock()
         self._on_event = on_event
         self.sessions = Sessions(self.workspace / self.settings.sessions, fsync=self.settings.fsync)
-        table = Path(self.settings.price_table) if self.settings.price_table else model_table.PACKAGED
-        self._models = model_table.models(table)
+        self._models = model_table.chosen(self.settings.price_table)
         self.model: Model = model_table.find(self.settings.model, self._models)
 
     def _policy_settings(self, policies: str | PolicySettings | Policies | None) -> PolicySettings:
         if isinstance(policies, PolicySettings):
             return policies
-        chosen = preset(policies) if isinstance(policies, str) else preset(self.settings.policy)
         s = self.settings
         return from_settings(
-            chosen,
+            preset(policies if isinstance(policies, str) else s.policy),
             keep_pairs=s.keep_pairs,
             static_ttl=s.static_ttl,
             state_ttl=s.state_ttl,
@@ -150,6 +149,8 @@ class Agent:
             with self.sessions.log(session_id) as log:
                 if not self.sessions.exists(session_id):
                     write = _Writer(log, self._clock, self._observer())
+                    if (note := freeze.not_seen_once(start.tools, start.card, start.prefix)) is not None:
+                        _warn("shown_as_facts", note)
                     write(start)
                     write(task)
                     return self._run(session_id, log, client, policies, ready)
@@ -208,17 +209,20 @@ class Agent:
         """The first line of a session: everything frozen. Raises UsageError, PrefixUnstable; writes nothing."""
         made = freeze.prefix(self.model.card.id, self.system, registry, self.settings.effort)
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
+        digest, by, now = wire.prefix_digest(made), provider.played_by(self.settings, self.script), self._clock.now()
+        whose = Whose(self.name, by, digest, now, self.file.schedule if self.file else "")
         return SessionStarted(
             session_id=session_id,
             agent=self.name,
             prefix=made,
-            prefix_digest=wire.prefix_digest(made),
-            card=self.model.card_on(self._clock.now().date()),
+            prefix_digest=digest,
+            card=self.model.card_on(now.date()),
             tools=self._cards(registry),
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
-            played_by=provider.played_by(self.settings, self.script),
+            played_by=by,
             expected_gap_s=self.settings.expected_gap_s,
+            prior=prior(self.sessions, whose),
             agentloop=__version__,
         )
 

@@ -15,11 +15,11 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, cast, get_args, overload
 
 from agentloop.errors import RegistryError
 from agentloop.types.base import Json, compact
-from agentloop.types.events import Effect, FactsSettings, ToolCard
+from agentloop.types.events import Effect, FactsMode, FactsSettings, ToolCard
 
 Function = Callable[..., Any]
 
@@ -53,6 +53,7 @@ class Tool:
     name: str
     effect: Effect = "once"
     timeout_s: float = 60.0
+    takes_s: float | None = None
     facts: str = "facts"
     ready: SdkTool | None = None
     """Set where the tool came as an SDK object: its definition is taken as it is."""
@@ -83,7 +84,12 @@ class Tool:
     def card(self) -> ToolCard:
         """What the session's log says about the tool."""
         return ToolCard(
-            name=self.name, effect=self.effect, timeout_s=self.timeout_s, facts=self.facts, facts_settings=self.facts_settings
+            name=self.name,
+            effect=self.effect,
+            timeout_s=self.timeout_s,
+            takes_s=self.takes_s,
+            facts=self.facts,
+            facts_settings=self.facts_settings,
         )
 
     @property
@@ -103,7 +109,12 @@ class Tool:
 def tool(function: Function, /) -> Tool: ...
 @overload
 def tool(
-    *, name: str | None = None, effect: Effect = "once", timeout_s: float = 60.0, facts: str | FactsSettings = "facts"
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout_s: float = 60.0,
+    takes_s: float | None = None,
+    facts: str | FactsSettings = "facts",
 ) -> Callable[[Function], Tool]: ...
 def tool(
     function: Function | None = None,
@@ -112,6 +123,7 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_s: float = 60.0,
+    takes_s: float | None = None,
     facts: str | FactsSettings = "facts",
 ) -> Tool | Callable[[Function], Tool]:
     """Make a tool of a typed function, sync or async, with a Google-style docstring.
@@ -123,13 +135,16 @@ def tool(
             same `current_call().idempotency_key`. `once` (the default): a second effect in the world, so after a crash in
             between the call is reported as of unknown outcome and never repeated.
         timeout_s: Seconds until a call is given up.
-        facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `keep`: the
-            model sees it whole. `FactsSettings`: facts, and what matters in them.
+        takes_s: Seconds that a call takes, where that is known beforehand: where that is longer than the cache lives, it is
+            kept warm meanwhile, if that is cheaper than to write it again.
+        facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `see_once`: the
+            model sees it whole in the next request, and its facts ever after. `keep`: the model sees it whole.
+            `FactsSettings`: facts (with `see_once=True`: seen whole once), and what matters in them.
     """
-    mode, settings = ("facts", facts) if isinstance(facts, FactsSettings) else (facts, None)
+    mode, settings = (facts.mode, facts) if isinstance(facts, FactsSettings) else (facts, None)
 
     def make(f: Function) -> Tool:
-        return Tool(f, name or f.__name__, effect, timeout_s, mode, facts_settings=settings)
+        return Tool(f, name or f.__name__, effect, timeout_s, takes_s, mode, facts_settings=settings)
 
     return make if function is None else make(function)
 
@@ -244,8 +259,13 @@ def _check(tool: Tool, data: Json) -> None:
         raise RegistryError(f"{where}: the name must match {NAME.pattern}")
     if tool.effect not in ("read", "idempotent", "once"):
         raise RegistryError(f"{where}: effect '{tool.effect}' is none of read, idempotent, once")
+    if tool.facts not in get_args(FactsMode):
+        raise RegistryError(f"{where}: facts '{tool.facts}' is none of {', '.join(get_args(FactsMode))}")
     if not tool.timeout_s or tool.timeout_s <= 0:
         raise RegistryError(f"{where}: timeout_s must be more than 0 seconds, found {tool.timeout_s!r}")
+    if tool.takes_s is not None and not 0 < tool.takes_s <= tool.timeout_s:
+        limit = f"more than 0 and at most timeout_s ({tool.timeout_s:g}) seconds"
+        raise RegistryError(f"{where}: takes_s must be {limit}, found {tool.takes_s!r}")
     schema = data.get("input_schema")
     kind = schema.get("type") if isinstance(schema, dict) else type(schema).__name__
     if "input_schema" in data and kind != "object":

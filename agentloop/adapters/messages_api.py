@@ -17,7 +17,7 @@ from anthropic import Anthropic, Stream
 from pydantic import Field
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
 
-from agentloop.core.stream import StreamBroken, StreamedReply
+from agentloop.core.stream import StreamBroken, StreamedReply, whole
 from agentloop.errors import ConfigError
 from agentloop.types.base import Settings, parsed
 from agentloop.types.request import Failure, FailureKind, Reply
@@ -29,6 +29,8 @@ SPEND_LIMIT_CODE = "enforced_spend_limit_reached"
 _SPEND_TEXTS = ("credit balance is too low", "specified api usage limits")
 _MODEL = re.compile(rb'\{"model":"([^"]*)"')
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_STREAMS = b',"stream":true}'
+"""How a body ends whose answer comes as a stream (`core/wire.py`)."""
 
 
 class Patience(Settings):
@@ -159,7 +161,7 @@ class MessagesApi:
                 stream_cls=Stream[object],
                 options={"headers": _HEADERS},
             )
-            return self._priced(self._read(stream.response, streamed, len(body)), body)
+            return self._priced(self._read(stream.response, streamed, len(body), body.endswith(_STREAMS)), body)
         except anthropic.APIStatusError as e:
             raise self._refused(e) from e
         except StreamBroken as e:
@@ -167,11 +169,13 @@ class MessagesApi:
         except (anthropic.APIError, httpx2.HTTPError, UnicodeDecodeError) as e:
             raise _broken("unavailable", type(e).__name__, str(e) or type(e).__name__, streamed, _reached(e)) from e
 
-    def _read(self, response: httpx2.Response, streamed: StreamedReply, body_bytes: int) -> Reply:
-        """The stream's events, put together. Raises StreamBroken, _Failed."""
+    def _read(self, response: httpx2.Response, streamed: StreamedReply, body_bytes: int, streams: bool) -> Reply:
+        """The stream's events, put together; or the reply in one piece. Raises StreamBroken, _Failed."""
         response.stream = _Timed(response.stream, self._patience.attempt_s)
         request_id = response.headers.get("request-id")
         with closing(response):
+            if not streams:
+                return whole(_json(response.read().decode()), request_id, body_bytes)
             _expect_stream(response)
             for event in Stream.raw_events(response):
                 if event.event == "error":

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from agentloop import surroundings
-from agentloop.ports import Answer
+from agentloop.ports import Answer, Wakes, never
 from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
 from agentloop.types.blocks import Block, Call
@@ -79,11 +79,15 @@ class Toolbox:
             return f"the input must be a JSON object, found {type(call.input).__name__}"
         return None
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
-        """The answers, in the order of the calls."""
+    def run(
+        self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never
+    ) -> Iterator[Answer | None]:
+        """The answers, in the order of the calls; None each time the caller is woken before one."""
         before = surroundings.here()
         running = [_Running(self._tools[c.name], c, self._current(c, idempotency_key(c))) for c in calls]
         for one in running:
+            while (seconds := wakes_in_s()) is not None and one.still_out(seconds):
+                yield None
             answer = self._answer(one)
             self._undo(before, one.tool.name)
             yield answer
@@ -139,9 +143,18 @@ class _Running:
 
     def wait(self) -> bool:
         """Whether the call came back before its deadline."""
-        left = self._started + self.tool.timeout_s - time.monotonic()
-        self._thread.join(max(0.0, left))
+        self._thread.join(max(0.0, self._left_s()))
         return not self._thread.is_alive()
+
+    def still_out(self, seconds: float) -> bool:
+        """Whether the call is neither back nor at its deadline after so many seconds more."""
+        if seconds >= self._left_s():
+            return False
+        self._thread.join(max(0.0, seconds))
+        return self._thread.is_alive()
+
+    def _left_s(self) -> float:
+        return self._started + self.tool.timeout_s - time.monotonic()
 
     def took(self) -> float:
         """Seconds."""

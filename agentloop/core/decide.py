@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from agentloop.core import costs, cuts, extraction, tokens, view
+from agentloop.core import costs, cuts, extraction, keepalive, results, tokens, view
 from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.types import blocks
@@ -36,6 +36,14 @@ class RunTools:
     """Run the calls that have no answer yet."""
 
     calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class KeepWarm:
+    """Ask the last request again without wanting an answer, so that its cache entries live on while tools run."""
+
+    request: Request
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,14 @@ def decide(state: State, policies: Policies, now: datetime) -> Effect:
     return CallModel(_request(state, policies), decision)
 
 
+def while_waiting(state: State, policies: Policies, now: datetime) -> KeepWarm | None:
+    """What to do while calls run; None: wait. Asked whenever the engine is woken, `RunTools` being under way."""
+    ping = keepalive.ping(state, policies, now)
+    if ping is None or now < ping.due_at:
+        return None
+    return KeepWarm(ping.request, Decision(reason=ping.arithmetic, rent_usd=state.rent_usd))
+
+
 def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> AskAbout | Settle:
     """Ask about a result, unless that was done, it is too large, or the budget has no room for the question."""
     call = next(c for c in blocks.calls(state.turns[-1].reply) if c.id == result.call_id)
@@ -150,6 +166,7 @@ def _request(state: State, policies: Policies) -> Request:
         breakpoints=policies.caching.breakpoints(state, messages),
         max_tokens=_max_tokens(state, policies),
         previous_message_id=state.sent.message_id if state.sent else None,
+        once=view.shown_once(state),
     )
 
 
@@ -173,12 +190,16 @@ def _cut(state: State, policies: Policies, decision: Decision) -> Effect:
         if _shrinks(state, keep_from, told) or len(told) < len(segment):
             return Compact(keep_from, told, "model", decision, drop)
     if state.summary is None and (question := ledger.question(state, keep_from)) is not None:
-        return CallModel(_question(state, policies, question), Decision(rent_usd=state.rent_usd))
+        request = _question(state, policies, question)
+        if request.max_tokens > 0:  # the budget has room for an answer
+            return CallModel(request, Decision(rent_usd=state.rent_usd))
     return Compact(keep_from, segment, "engine", decision, drop)
 
 
 def _question(state: State, policies: Policies, question: str) -> Request:
-    """The next request, with a question behind it that the budget has to pay for too."""
+    """The next request, with a question behind it that the budget has to pay for too. What is to be shown once waits for the
+    turn itself."""
+    state = results.as_facts(state)
     request = _request(state, policies)
     longer = replace(state, given_tokens=state.given_tokens + tokens.estimate(question, state.card.tokenizer))
     asked = (*request.messages, blocks.user(blocks.text(question)))

@@ -8,7 +8,7 @@ from agentloop.core.choices import Policies
 from agentloop.core.decide import AskAbout, CallModel, Compact, Effect, Finish, RunTools, Settle, Tell, decide
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
-from agentloop.engine import asking, recovery, tools
+from agentloop.engine import asking, recovery, waiting
 from agentloop.engine.shell import Happened, Observer, Shell
 from agentloop.ports import Log
 from agentloop.types import blocks
@@ -57,8 +57,7 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
         case Settle():
             yield Happened(now, asking.settled(effect, shell.blobs))
         case RunTools(calls=calls):
-            for body in tools.answers(calls, state, policies.facts, shell.tools, shell.blobs):
-                yield Happened(shell.clock.now(), body)
+            yield from waiting.answered(calls, state, policies, shell)
         case Compact(keep_from, segment, written_by, decision, drop_thinking):
             yield Happened(
                 now,

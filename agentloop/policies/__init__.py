@@ -15,6 +15,7 @@ from agentloop.policies.threshold import Threshold
 from agentloop.types.base import Json, Settings
 
 __all__ = [
+    "PRESETS",
     "ByKind",
     "EngineLedger",
     "EveryTurn",
@@ -77,14 +78,19 @@ def recorded(data: Json) -> PolicySettings:
 
 def _completed(data: Json) -> Json:
     """With what held before there was a setting for it, where a log is older than the setting: it replays by that."""
-    ledger, facts = data.get("ledger"), data.get("facts")
+    ledger, facts, compaction, caching = (data.get(k) for k in ("ledger", "facts", "compaction", "caching"))
     if isinstance(ledger, dict) and ledger.get("kind") == "engine":
         ledger = {"index_share": None, **ledger}
     elif isinstance(ledger, dict) and isinstance(engine := ledger.get("engine"), dict):
         ledger = {**ledger, "engine": {"index_share": None, **engine}}
     if isinstance(facts, dict) and facts.get("kind") == "by_kind":
         facts = {"growth": 1.0, **facts}
-    return data | {k: v for k, v in (("ledger", ledger), ("facts", facts)) if v is not None}
+    if isinstance(compaction, dict) and compaction.get("kind") == "rent":
+        compaction = {"edition": 1, **compaction}
+    if isinstance(caching, dict):
+        caching = {"edition": 1, **caching}
+    known = {"ledger": ledger, "facts": facts, "compaction": compaction, "caching": caching}
+    return data | {k: v for k, v in known.items() if v is not None}
 
 
 def preset(name: str) -> PolicySettings:

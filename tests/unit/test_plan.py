@@ -12,7 +12,7 @@ from agentloop.plan.sizes import Sizes, learned
 from agentloop.policies import ModelLedger, PolicySettings
 from agentloop.testing import card, events, given, reply, started
 from agentloop.types import blocks
-from agentloop.types.blocks import text, tool_use
+from agentloop.types.blocks import Block, text, tool_use
 from agentloop.types.events import Limits
 from tests.property.recordings import SYSTEM, steady
 from tests.unit.lines import answered, asked, failed, finished, used
@@ -167,3 +167,28 @@ def test_a_reply_of_another_model_teaches_nothing() -> None:
     fallen_back = reply(text("I look."), usage=used(1_000)).model_copy(update={"priced_by": card(id="other")})
 
     assert learned([*LOG[:4], LOG[4].model_copy(update={"body": answered(fallen_back)})], NOTHING) == NOTHING
+
+
+def test_whole_results_that_are_gone_are_a_note() -> None:
+    there = known()
+    gone = there._replace(recording=there.recording._replace(left_out=("3 whole results that are not in blobs/ any more",)))
+
+    assert any("'s' is played without 3 whole results" in note for note in plan(start(), gone).notes)
+    assert not any("played without" in note for note in plan(start(), there).notes)
+
+
+def test_web_searches_are_paid_for_again_and_by_everybody() -> None:
+    there = known()
+    found: Block = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    failed_one: Block = {**found, "content": {"type": "web_search_tool_result_error", "error_code": "unavailable"}}
+    first, *rest = there.recording.steps
+
+    def forecast_of(*searches: Block) -> Forecast:
+        steps = (first._replace(reply=(*first.reply, *searches)), *rest)
+        return plan(start(), there._replace(recording=there.recording._replace(steps=steps)))
+
+    two, none = forecast_of(found, found), forecast_of(failed_one, failed_one)
+
+    for kind in ("cost_usd", "never_usd", "naive_usd"):
+        fees = getattr(two, kind).expected - getattr(none, kind).expected
+        assert Decimal("0.019") < fees < Decimal("0.021")
