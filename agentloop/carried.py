@@ -9,10 +9,9 @@ from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
 from agentloop.types.request import Breakpoint
-from agentloop.types.usage import TTL_SECONDS, Ttl, Usage
+from agentloop.types.usage import LIVES, TTL_SECONDS, Ttl, Usage
 
 PartName = Literal["tools and system", "task", "session state", "turns", "new"]
-LIVES: tuple[Ttl, ...] = ("5m", "1h")
 _SEEN = 4
 """With fewer gaps than this nothing is said of them in shares."""
 
@@ -40,7 +39,7 @@ def portions(state: State, usage: Usage) -> tuple[Portion, ...]:
     """The parts of a prompt, first to last. Their estimates are scaled to the tokens that were counted; a prompt is read from
     its start, written behind that, and paid in full behind the last breakpoint."""
     turns = state.turns_tokens + (state.given_tokens if state.turns else 0)
-    new = min(turns, _new(state))
+    new = min(turns, new_tokens(state))
     sizes: dict[PartName, int] = {
         "tools and system": state.prefix_tokens,
         "task": state.opening_tokens,
@@ -64,7 +63,7 @@ def portions(state: State, usage: Usage) -> tuple[Portion, ...]:
     )
 
 
-def _new(state: State) -> int:
+def new_tokens(state: State) -> int:
     """Estimated tokens behind where the last request ended, its reply included."""
     if state.sent is not None and not state.sent.cut:
         return max(0, state.prompt_tokens - state.sent.prompt_tokens)
@@ -122,7 +121,9 @@ def _seen(state: State) -> str:
     seen = len(state.gaps)
     if seen < _SEEN:
         return f"{seen} gap{'s' * (seen != 1)} seen so far" if seen else "no gap seen yet"
-    return ", ".join(f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in LIVES)
+    within = ", ".join(f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in LIVES)
+    pinged = sum(s > 0 for s in state.pinged_s)
+    return f"{within}, {pinged} of them by pings" if pinged else within
 
 
 def _overlap(start: int, end: int, first: int, last: int) -> int:

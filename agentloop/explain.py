@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from agentloop.carried import Lifetime, Portion, chosen, portions
+from agentloop.carried import Lifetime, Portion, chosen, new_tokens, portions
 from agentloop.core import costs, view
 from agentloop.core.costs import MILLION
 from agentloop.core.cuts import removed_tokens
@@ -225,13 +225,12 @@ def _broken(last: Request | None, request: Request) -> Broken | None:
 
 
 def _carried(state: State) -> Carried:
-    sent = state.sent.prompt_tokens if state.sent is not None and not state.sent.cut else 0
     return Carried(
         tools_and_system=state.prefix_tokens,
         task=state.opening_tokens,
         state=state.state_tokens,
         turns=state.turns_tokens + (state.given_tokens if state.turns else 0),
-        new=max(0, state.prompt_tokens - sent),
+        new=new_tokens(state) if state.turns else state.prompt_tokens,
     )
 
 

@@ -92,6 +92,15 @@ class FullText:
             return [_match(self._passages[number], rank, marked) for number, rank, marked in found]
 
 
+def around(text: str, start: int, most: int) -> str:
+    """A text, or as much of a long one as stands around this character."""
+    if len(text) <= most:
+        return text
+    first = max(0, min(start - most // 4, len(text) - most))
+    before, after = "…" if first else "", "…" if first + most < len(text) else ""
+    return f"{before}{text[first : first + most]}{after}"
+
+
 def _question(words: str) -> str:
     """The FTS5 expression: every word in quotes, so that none is an operator."""
     terms = dict.fromkeys(t for word in words.replace('"', " ").split() for t in _terms(word))

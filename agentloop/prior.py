@@ -15,15 +15,16 @@ from agentloop.adapters.jsonl_log import LOG
 from agentloop.core import cron
 from agentloop.sessions import Sessions
 from agentloop.types.events import PastSession, Prior
-from agentloop.types.usage import TTL_SECONDS, Ttl
+from agentloop.types.usage import LIVES, TTL_SECONDS
 
 MOST_SESSIONS = 5
 _MOST_LOGS = 50
 """So many logs are looked into for them, those last written first."""
-LIVES: tuple[Ttl, ...] = ("5m", "1h")
 _HEAD_BYTES = 4 * 1024 * 1024
 _TAIL_BYTES = 4 * 1024 * 1024
 _REQUEST = b'"model_requested"'
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""Whatever is wrong with a log, a run does not need it: times out of any calendar and nesting without end too."""
 
 
 class _Past(NamedTuple):
@@ -38,6 +39,7 @@ class _Past(NamedTuple):
 
     @property
     def gaps_s(self) -> list[float]:
+        """Between requests for turns: a wait that pings kept warm counts as long as it was."""
         return [max(0.0, (after[0] - before[1]).total_seconds()) for before, after in pairwise(self.turns)]
 
 
@@ -83,7 +85,7 @@ def _past(sessions: Sessions, whose: Whose) -> Iterator[_Past]:
     for path in sorted(paths, key=_written_at, reverse=True)[:_MOST_LOGS]:
         try:
             found = _read(path, whose)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever is wrong with it, a run does not need it
+        except _UNREADABLE:
             continue
         if found is not None and found.started_at <= whose.now:
             yield found
@@ -100,12 +102,13 @@ def _read(path: Path, whose: Whose) -> _Past | None:
     with path.open("rb") as file:
         head = json.loads(file.readline(_HEAD_BYTES))
         start = head["body"]
-        if start["agent"] != whose.agent or _kind(start["played_by"]) != _kind(whose.played_by):
+        if start["agent"] != whose.agent or kind(start["played_by"]) != kind(whose.played_by):
             return None
         return _Past(_time(head["at"]), start["prefix_digest"], tuple(_turns(file)))
 
 
-def _kind(played_by: str) -> str:
+def kind(played_by: str) -> str:
+    """What kind of player it is that answered as the model: `api`, `script` or `recording`."""
     return played_by.partition(":")[0]
 
 

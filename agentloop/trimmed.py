@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from agentloop.core import costs
+from agentloop.core.results import LEAST_HANDLE
 from agentloop.types import blocks
-from agentloop.types.blocks import Blocks
+from agentloop.types.blocks import RECALL, Blocks
 from agentloop.types.events import (
     Event,
     ModelFailed,
@@ -19,8 +20,6 @@ from agentloop.types.events import (
     ToolFinished,
 )
 from agentloop.types.usage import ModelCard
-
-RECALL = "recall"
 
 
 @dataclass
@@ -82,9 +81,10 @@ def _name(asked: ModelRequested | None) -> str:
 
 
 def _recalled(known: Sequence[Trimmed], content: Blocks, cost_usd: Decimal) -> None:
-    """Count the calls of a reply that ask for the rest of a result."""
+    """Count the calls of a reply that ask for the rest of a result; of one that came more than once, when it came last."""
     calls = blocks.calls(content)
-    wanted = [one for c in calls if c.name == RECALL for one in known if _means(c.input, one.raw.digest)]
+    last = {one.raw.digest: one for one in known}
+    wanted = [one for c in calls if c.name == RECALL for digest, one in last.items() if _means(c.input, digest)]
     for one in wanted:
         one.recalls += 1
         if all(c.name == RECALL for c in calls):
@@ -93,4 +93,4 @@ def _recalled(known: Sequence[Trimmed], content: Blocks, cost_usd: Decimal) -> N
 
 def _means(given: Any, digest: str) -> bool:
     handle = given.get("handle") if isinstance(given, dict) else None
-    return isinstance(handle, str) and len(handle) >= 8 and digest.startswith(handle)
+    return isinstance(handle, str) and len(handle) >= LEAST_HANDLE and digest.startswith(handle)

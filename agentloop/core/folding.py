@@ -116,10 +116,15 @@ def _given(state: State, content: Blocks) -> State:
 
 def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     trouble = state.trouble._replace(handled=True) if state.trouble else None
-    gaps = state.gaps
-    if request.purpose == "turn" and state.sent is not None:
-        gaps = (*gaps, max(0.0, (at - state.sent.at).total_seconds()))[-REMEMBERED:]
-    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, gaps=gaps)
+    state = changed(state, pending=request, pending_at=at, failure=None, trouble=trouble)
+    if request.purpose != "turn" or state.sent is None:
+        return state
+    gap_s = max(0.0, (at - state.sent.at).total_seconds())
+    return changed(
+        state,
+        gaps=(*state.gaps, gap_s)[-REMEMBERED:],
+        pinged_s=(*state.pinged_s, state.sent.pinged_s)[-REMEMBERED:],
+    )
 
 
 def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:

@@ -45,7 +45,8 @@ def started(state: State, call: ToolStarted, at: datetime) -> State:
 def answered(state: State, sent_at: datetime, usage: Usage) -> State:
     """A ping was answered: the entries live from its start. One that found nothing to read is the last of its wait."""
     assert state.sent is not None
-    state = changed(state, sent=state.sent._replace(at=sent_at))
+    pinged_s = state.sent.pinged_s + max(0.0, (sent_at - state.sent.at).total_seconds())
+    state = changed(state, sent=state.sent._replace(at=sent_at, pinged_s=pinged_s))
     return state if usage.cache_read_input_tokens * 2 >= usage.prompt_tokens else failed(state)
 
 
@@ -124,10 +125,11 @@ def _weighed(state: State, policies: Policies, announced: Announced) -> waits.Wa
 
 
 def _carried(state: State, policies: Policies, announced: Announced) -> Carried:
-    """What the last request left in the cache, and what a cut would leave of it."""
+    """What the last request left in the cache, and what the policy would leave of it once that has gone cold."""
     assert state.sent is not None
-    keep = policies.compaction.keep_pairs
-    keep_from = cuts.latest_cut(state, keep) if keep is not None else None
+    assert state.sent.ttl is not None
+    cold = max(announced.until, state.sent.at + timedelta(seconds=TTL_SECONDS[state.sent.ttl] + 1))
+    keep_from = policies.compaction.weigh(state, policies.ledger, cold).keep_from
     removable, segment = _removable(state, policies.ledger, keep_from) if keep_from is not None else (0, 0)
     front = state.opening_tokens + state.state_tokens
     return Carried(

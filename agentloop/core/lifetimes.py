@@ -9,7 +9,7 @@ Source: docs/economics.md, "Lifetimes".
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from agentloop.core import costs
+from agentloop.core import costs, waits
 from agentloop.core.state import State
 from agentloop.types.events import Prior
 from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
@@ -75,6 +75,8 @@ def _as_rent_lets(p: Prices, ttl: WrittenTtl, history: _Carried) -> _Carried:
 
 def _choices(p: Prices, state: State) -> tuple[WrittenTtl, ...]:
     """What comes into question: not to write only where even an hour is seldom enough to pay for a write."""
+    if p.input <= p.cache_read:  # a model of one's own, free or without a discount
+        return "5m", "1h", "off"
     pays = (p.cache_write_5m - p.input) / (p.input - p.cache_read)
     return ("5m", "1h") if hits(state, "1h") >= pays else ("5m", "1h", "off")
 
@@ -84,6 +86,14 @@ def hits(state: State, ttl: Ttl) -> Decimal:
     weight, share = _known_before(state, ttl)
     outlived = 1 + weight * share + sum(gap <= TTL_SECONDS[ttl] for gap in state.gaps)
     return outlived / (1 + weight + len(state.gaps))
+
+
+def pings(state: State, ttl: Ttl) -> Decimal:
+    """How many pings a turn takes, in the mean over the gaps, where waits that were kept warm come again: a single one may have
+    been the only one, so the longest does not count."""
+    waited = sorted(gap + pinged for gap, pinged in zip(state.gaps, state.pinged_s, strict=False) if pinged)
+    again = sum(waits.pings(wait_s, ttl) for wait_s in waited[:-1])
+    return Decimal(again) / (1 + _known_before(state, ttl)[0] + len(state.gaps))
 
 
 def weight_of_past(state: State) -> int:
@@ -132,8 +142,10 @@ def _static(p: Prices, ttl: WrittenTtl, state: State) -> Decimal:
 
 
 def _turn(p: Prices, ttl: WrittenTtl, state: State, part: _Carried) -> Decimal:
-    """What a turn pays for this part of its prompt, in the mean over the gaps, in millionths of a USD."""
-    return _cost(p, ttl, hits(state, ttl) if ttl != "off" else Decimal(0), part)
+    """What a turn pays for this part of its prompt, in the mean over the gaps, pings too, in millionths of a USD."""
+    if ttl == "off":
+        return _cost(p, ttl, Decimal(0), part)
+    return _cost(p, ttl, hits(state, ttl), part) + pings(state, ttl) * part.standing * p.cache_read
 
 
 def _cost(p: Prices, ttl: WrittenTtl, hit: Decimal, part: _Carried) -> Decimal:

@@ -12,7 +12,7 @@ from agentloop.types.events import ResultExtracted, ToolCard, ToolFinished
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 
-_LEAST_HANDLE = 8
+LEAST_HANDLE = 8
 """Characters of a digest that name a result."""
 
 
@@ -62,10 +62,10 @@ def answered(state: State) -> State:
 
 
 def _once(state: State, results: Mapping[str, ToolFinished]) -> Once | None:
-    """Which results are shown whole this once, first come first served: none that would take the prompt over a step of the
-    prices or out of the window."""
+    """Which results are shown whole this once, first come first served: none that would take the prompt, as the API will
+    probably count it, over a step of the prices or out of the window."""
     family = state.card.tokenizer
-    left = costs.longest_prompt(state.card, state.limits.max_tokens) - state.prompt_tokens
+    left = int(costs.longest_prompt(state.card, state.limits.max_tokens) / state.counted) - state.prompt_tokens
     wholes: dict[str, str] = {}
     extra, first = 0, len(state.given)
     for i, block in enumerate(state.given):
@@ -105,7 +105,7 @@ def recalled(state: State, content: Blocks) -> Mapping[str, frozenset[str]]:
     """What the model has asked more of, with the calls of this reply."""
     asked = [str(c.input.get("handle") or "") for c in blocks.calls(content) if c.name == RECALL and isinstance(c.input, dict)]
     found = dict(state.facts_recalled)
-    for handle in (h for h in asked if len(h) >= _LEAST_HANDLE):
+    for handle in (h for h in asked if len(h) >= LEAST_HANDLE):
         for tool, digests in state.facts_shown.items():
             if named := frozenset(d for d in digests if d.startswith(handle)):
                 found[tool] = found.get(tool, frozenset()) | named

@@ -97,6 +97,8 @@ class Sent(NamedTuple):
     """The block of its last message from which on it was not written, because of what it showed once."""
     breakpoints: tuple[Breakpoint, ...] = ()
     """Where it asked for cache entries."""
+    pinged_s: float = 0.0
+    """Seconds from when it was sent to the last ping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,9 @@ class State:
     pending_at: datetime | None = None
     sent: Sent | None = None
     gaps: tuple[float, ...] = ()
-    """Seconds between the starts of the last requests for a turn, as they were seen."""
+    """Seconds from when the cache entries were last used, by a request for a turn or a ping, to the next request for a turn."""
+    pinged_s: tuple[float, ...] = ()
+    """By gap, the seconds before it through which pings had kept the entries alive; 0 where none was sent."""
     expected_gap_s: float | None = None
     """What was announced of them when the session started."""
     prior: Prior | None = None

@@ -38,7 +38,7 @@ def about(effect: AskAbout, state: State, budget: BudgetPolicy, shell: Shell, no
 
 
 def kept_warm(effect: KeepWarm, turn: int, shell: Shell, now: datetime) -> Iterator[Happened]:
-    """A ping and what came of it. It is tried once: the answers of the calls are not to wait for it."""
+    """A ping and what came of it. It is tried once: the answers of the calls wait for one attempt at most."""
     body = wire.body(effect.request)
     yield Happened(now, _requested(effect.request, turn).model_copy(update={"decision": effect.decision}))
     started = shell.clock.monotonic()

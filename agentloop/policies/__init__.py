@@ -112,7 +112,7 @@ def from_settings(
     """A preset with the settings of a workspace. `every_turn` keeps its own state and caching: it is a baseline."""
     compaction = base.compaction
     changes: Json = {"keep_pairs": keep_pairs} if not isinstance(compaction, Never) else {}
-    if isinstance(compaction, Rent) and tail_ttl != "off":
+    if isinstance(compaction, Rent):
         changes["ttl"] = tail_ttl
     try:
         cuts = base.caching.cuts

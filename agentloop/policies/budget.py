@@ -50,6 +50,8 @@ class HardBudget(Settings):
         left = state.limits.max_budget_usd - state.spent_usd - state.at_risk_usd - besides_usd
         left -= costs.worst_case(state.card, state.prompt_tokens, 0)
         price = costs.prices_for(state.card, state.prompt_tokens).output / MILLION
+        if price == 0:  # a model of one's own, without a bill
+            return state.card.max_output_tokens if left > 0 else 0
         return int((left / price).to_integral_value(rounding=ROUND_FLOOR)) if left > 0 else 0
 
 

@@ -13,11 +13,12 @@ from pydantic import Field
 from agentloop.core import costs, cuts, lifetimes
 from agentloop.core.choices import LedgerPolicy
 from agentloop.core.costs import MILLION
+from agentloop.core.lifetimes import WrittenTtl
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.types.base import Settings
 from agentloop.types.events import Decision
-from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
+from agentloop.types.usage import TTL_SECONDS, Prices
 
 NOT_SHORTER = "the state would be longer than what it stands for"
 
@@ -79,10 +80,11 @@ class Rent(Settings):
     keep_pairs: int = Field(default=6, ge=1)
     hard_cap_tokens: int = Field(default=150_000, ge=1_000)
     """Above this prompt a cut is made for the quality of answers, whatever it costs."""
-    ttl: Ttl | Literal["auto"] = "auto"
+    ttl: WrittenTtl | Literal["auto"] = "auto"
     """Lifetime of the moving part, as the caching policy writes it; `auto`: as it is planned."""
     edition: Literal[1, 2] = 2
-    """1: as it was decided before lifetimes knew how long rent lets a history grow, and the cap what the API had counted."""
+    """1: as it was decided before lifetimes knew how long rent lets a history grow, the cap what the API had counted, and what
+    was never written was known to be cold."""
 
     def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
         """A cut when the rent that was paid reaches its price."""
@@ -104,10 +106,12 @@ class Rent(Settings):
         return Decision(keep_from=keep_from, reason=reason, rent_usd=state.rent_usd, price_usd=price, saves_usd=saves)
 
     def _warm(self, state: State, now: datetime) -> bool:
-        """Whether the last request is still cached: by the clock, never by the last reply's usage."""
+        """Whether the last request is still cached, if it ever was: by the clock, never by the last reply's usage."""
         assert state.sent is not None
-        ttl = (state.sent.ttl or "5m") if self.ttl == "auto" else self.ttl
-        return (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
+        ttl = self.ttl
+        if ttl == "auto":
+            ttl = state.sent.ttl or ("5m" if self.edition == 1 else "off")
+        return ttl != "off" and (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
 
     def _write(self, state: State, p: Prices) -> Decimal:
         """What a token of the moving part costs when it is written."""

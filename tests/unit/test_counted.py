@@ -40,7 +40,7 @@ def grown(times: float, policy: Rent) -> Session:
     """Seven pairs, 22,600 estimated tokens, near the end of the session: a cut would not pay."""
     session = Session(policy, max_turns=8).ask(7)
     said = reply(text("So."), usage=used(read=round(session.state.prompt_tokens * times)))
-    session.happens(asked())
+    session.happens(asked(ttl="5m"))
     session.happens(answered(said))
     session.happens(given("More."))
     return session

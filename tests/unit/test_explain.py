@@ -117,6 +117,15 @@ def test_recalls_of_a_trimmed_result_are_what_the_trim_cost() -> None:
     assert (trim.recalls, trim.recalls_usd) == (1, Decimal("0.0006"))
 
 
+def test_of_a_result_that_came_twice_a_recall_counts_once() -> None:
+    lines = [*call("c0"), shown("c0"), *call("c1", 2), shown("c1"), *call("c2", 3, "recall", handle=DIGEST[:12]),
+             finished("c2", "lines", "recall"), *done(4)]  # fmt: skip
+
+    found = trimmed(session(*lines))
+
+    assert [one.recalls for of_turn in found.values() for one in of_turn] == [0, 1]
+
+
 def test_a_recall_beside_other_calls_costs_no_turn_of_its_own_and_another_handle_counts_for_nothing() -> None:
     both = reply(
         *calls_tool("c1", "recall", handle=DIGEST[:12]).content, *calls_tool("c2", "look").content, usage=used(read=1_000)
@@ -279,5 +288,6 @@ def test_behind_a_cut_the_kept_turns_are_not_new() -> None:
     parts = {p.part: p for p in explain(session(*lines))[3].portions}
 
     assert list(parts) == ["tools and system", "task", "session state", "turns", "new"]
+    assert 900 < explain(session(*lines))[3].carried.new < 1_000
     assert 600 < parts["turns"].written < 700
     assert 900 < parts["new"].written < 1_000

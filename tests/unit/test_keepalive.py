@@ -15,7 +15,7 @@ from agentloop.core.state import changed
 from agentloop.engine import Interrupted, recovery
 from agentloop.errors import RegistryError
 from agentloop.explain import explain
-from agentloop.policies import FourMarks, PolicySettings
+from agentloop.policies import FourMarks, KeepPairs, PolicySettings, Threshold
 from agentloop.replay import replay, requests
 from agentloop.report import report
 from agentloop.testing import reply
@@ -100,6 +100,12 @@ def test_explain_lists_the_pings_beside_the_turn_whose_tools_took_their_time(kep
     assert turns[14].gap_s < 300
 
 
+def test_explain_says_how_many_gaps_were_short_by_pings_alone() -> None:
+    last = explain(waited(looks=4, after=2).events)[-1]
+
+    assert {one.why for one in last.lifetimes} == {"6 of 6 gaps within 5m, 6 of 6 gaps within 1h, 1 of them by pings"}
+
+
 def test_a_session_with_pings_replays(kept: Waited) -> None:
     found = replay(kept.events, POLICIES)
 
@@ -151,6 +157,33 @@ def test_nothing_is_sent_where_pings_do_not_pay() -> None:
 
     assert long.pings == []
     assert any(e.body.type == "compacted" for e in long.events)
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-6", "claude-sonnet-5-5"])
+def test_waits_that_come_again_and_again_cost_no_more_for_being_announced(model: str) -> None:
+    """An hour is cheaper than four pings every other turn: pings do not hide from the planner how long the waits are."""
+    announced = waited(looks=25, every=2, model=model)
+    silent = waited(looks=25, every=2, model=model, announced_s=None)
+
+    assert len(announced.pings) > 0
+    assert announced.state.spent_usd <= silent.state.spent_usd * Decimal("1.02")
+    assert replay(announced.events, POLICIES).same
+
+
+def test_a_gap_says_for_how_long_pings_had_kept_the_cache_warm_before_it(kept: Waited) -> None:
+    assert kept.state.pinged_s[:-1] == (0.0,) * 12
+    assert kept.state.pinged_s[-1] == 4 * 270
+    assert sum(kept.state.gaps) + sum(kept.state.pinged_s) == (kept.asked_at(14) - kept.asked_at(1)).total_seconds()
+
+
+@pytest.mark.parametrize("compaction", [KeepPairs(), Threshold()])
+def test_a_policy_that_would_not_cut_a_cold_history_is_not_taken_to(compaction: KeepPairs | Threshold) -> None:
+    settings = PolicySettings(compaction=compaction)
+    kept = waited(2_400, 2_400, looks=10, settings=settings, model="claude-sonnet-4-6")
+    silent = waited(2_400, None, looks=10, settings=settings, model="claude-sonnet-4-6")
+
+    assert [p.decision.reason.split()[-2:-1] for p in kept.pings if p.decision is not None] == [["cold"]] * 8
+    assert kept.state.spent_usd < silent.state.spent_usd
 
 
 def test_pings_stop_as_soon_as_the_tool_is_done() -> None:

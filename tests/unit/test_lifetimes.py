@@ -12,6 +12,7 @@ from agentloop.core.state import State
 from agentloop.policies import FourMarks, PolicySettings, recorded
 from agentloop.testing import calls_tool, given, started
 from agentloop.types.events import PastSession, Prior
+from agentloop.types.usage import Prices
 from tests.unit.lines import after, answered, asked, finished, started_call, unit_card, words
 
 MINUTE = 60.0
@@ -57,6 +58,26 @@ def test_longer_lives_come_first(gaps: list[float], turns: int, read: str) -> No
         written = [t for t in marks.lifetimes(state) if t != "off"]
 
         assert all(a >= b for a, b in pairwise({"5m": 0, "1h": 1}[t] for t in written))
+
+
+@pytest.mark.parametrize(("waits", "tail"), [(0, "5m"), (1, "5m"), (3, "5m"), (10, "1h"), (20, "1h")])
+def test_pings_count_as_what_they_cost_and_an_hour_takes_fewer(waits: int, tail: str) -> None:
+    """Twenty gaps, all within five minutes; so many of them behind four pings each, one of which may not come again."""
+    kept = replace(session((30.0,) * 20), pinged_s=(0.0,) * (20 - waits) + (4 * 270.0,) * waits)
+
+    assert planned(kept).tail == tail
+    assert (lifetimes.pings(kept, "5m"), lifetimes.pings(kept, "1h")) == (Decimal(4 * max(0, waits - 1)) / 21, Decimal(0))
+
+
+@pytest.mark.parametrize(("read", "usd"), [("0", "0"), ("1", "1")])
+def test_a_model_of_one_s_own_may_be_free_or_know_no_discount(read: str, usd: str) -> None:
+    price = Decimal(usd)
+    prices = Prices(input=price, cache_write_5m=price, cache_write_1h=price, cache_read=Decimal(read), output=price)
+    state = session((10.0,) * 5)
+
+    plan = planned(replace(state, card=state.card.model_copy(update={"prices": (prices,)})))
+
+    assert plan.static == "5m"
 
 
 @example(st.lists(st.floats(0, 100_000), min_size=1, max_size=20))

@@ -89,6 +89,13 @@ def test_a_session_that_was_shorter_goes_on_with_results_that_are_new() -> None:
     assert not blocks.calls(longer.recording.steps[-1].reply)
 
 
+def test_however_often_turns_come_again_they_bring_other_digits() -> None:
+    longer = known(2).of_turns(60)
+
+    texts = [blocks.result_text(result["content"]) for result in longer.recording.results.values()]
+    assert len(set(texts)) == len(texts) >= 59
+
+
 def test_a_session_that_was_longer_ends_in_words() -> None:
     shorter = known(6).of_turns(2)
 
@@ -125,6 +132,18 @@ def test_a_log_tells_what_was_said_and_what_was_paid_besides() -> None:
         Besides(used(500), None, summary=False),
         Besides(used(read=1_000, output=30), None, summary=True),
     )
+
+
+def test_pings_of_a_past_session_are_not_paid_since_its_waits_are_played_cold() -> None:
+    pinged = events(*(e.body for e in LOG[:6]), asked(1, "keepalive"), answered(reply(usage=used(read=1_000)), 1, "keepalive"),
+                    *(e.body for e in LOG[8:]))  # fmt: skip
+
+    found = past(pinged, MemoryBlobs())
+
+    assert found is not None
+    assert (found.pings, found.besides) == (1, (Besides(used(500), None, summary=False),))
+    assert plan(start(), found).cost_usd == plan(start(), found._replace(pings=0)).cost_usd
+    assert any("played without the ping that kept its cache warm" in note for note in plan(start(), found).notes)
 
 
 def test_a_session_without_an_answer_tells_nothing() -> None:

@@ -12,6 +12,7 @@ from tests.unit.lines import answered, asked, finished
 
 NOW = NOON + timedelta(days=1)
 DIGEST = started().prefix_digest
+OURS = b', "body": {"agent": "test", "played_by": "api", "prefix_digest": "0"}}\n'
 
 
 def ran(
@@ -125,7 +126,19 @@ def test_a_schedule_announces_the_next_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [b"", b"\n", b"{", b"[1]\n", b"null\n", b'{"body": 3}\n', b"\xff\xfe\n", b'{"at": "soon", "body": {"agent": "test"}}\n'],
+    [
+        b"",
+        b"\n",
+        b"{",
+        b"[1]\n",
+        b"null\n",
+        b'{"body": 3}\n',
+        b"\xff\xfe\n",
+        b'{"at": "soon", "body": {"agent": "test"}}\n',
+        b"[" * 200_000,
+        b'{"at": "0001-01-01T00:00:00+14:00"' + OURS,
+        b'{"at": "2026-01-01T00:00:00Z"' + OURS + b'{"body": {"type": "model_requested", "turn": Infinity}}\n',
+    ],
 )
 def test_a_log_that_cannot_be_read_counts_as_none(tmp_path: Path, broken: bytes) -> None:
     ran(tmp_path, "whole")

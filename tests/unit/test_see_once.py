@@ -26,7 +26,7 @@ from agentloop.types.events import Event, Limits, RawResult
 from agentloop.types.request import Prefix, Request
 from agentloop.types.usage import ModelCard
 from tests.e2e.workplace import workspace
-from tests.unit.lines import after, answered, asked, failed, finished, unit_card, words
+from tests.unit.lines import after, answered, asked, failed, finished, unit_card, used, words
 
 RAW = RawResult(digest="d" * 64, bytes=9_000, tokens=3_000, extractor="by_kind", left_out="rows")
 WHOLE = words(3_000)
@@ -134,6 +134,19 @@ def test_no_whole_takes_the_prompt_over_a_step_of_the_prices() -> None:
     lines = [started(system=words(1_000), model=stepped), given("task"), *turn(1, *map(seen, "abc"), ids=("a", "b", "c"))]
 
     assert contents(after(*lines)) == [WHOLE, WHOLE, "facts"]
+
+
+def test_the_step_is_held_against_what_the_api_counts() -> None:
+    (cheap,) = card().prices
+    stepped = card(prices=(cheap.model_copy(update={"max_prompt_tokens": 8_000}), cheap))
+    first = [started(system=words(1_000), model=stepped), given("task")]
+    counted = used(read=round(after(*first).prompt_tokens * 1.5))
+    made = reply(text("on"), *(tool_use(i, "look", {"n": i}) for i in "abc"), usage=counted)
+
+    state = after(*first, asked(), answered(made), *map(seen, "abc"))
+
+    assert contents(state) == [WHOLE, "facts", "facts"]
+    assert 4_000 < state.probable_tokens < 8_000
 
 
 def test_the_model_is_asked_for_the_state_without_what_it_is_to_see_once() -> None:

@@ -1,6 +1,7 @@
 """A session against the emulator in which one tool takes its time, all on a clock that moves only when something waits."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
@@ -78,6 +79,11 @@ class Waited(NamedTuple):
     def failures(self) -> list[Failure]:
         return [e.body.failure for e in self.events if isinstance(e.body, ModelFailed)]
 
+    def asked_at(self, number: int) -> datetime:
+        """When this turn was asked for."""
+        asked = [e.at for e in self.events if isinstance(e.body, ModelRequested) and e.body.purpose == "turn"]
+        return asked[number - 1]
+
     def turn(self, number: int) -> Usage:
         """The usage of this turn's reply."""
         replies = [e.body for e in self.events if isinstance(e.body, ModelReplied) and e.body.purpose == "turn"]
@@ -111,9 +117,11 @@ def waited(
     refused: Failure | None = None,
     past: Sequence[Event] = (),
     facts: str = "keep",
+    every: int = 0,
 ) -> Waited:
     """A session that looks at so many pages, ten seconds each, then crawls, looks at some more, and is done. `past`: what
-    its log held already when the process before this one ended; the API remembers nothing of it."""
+    its log held already when the process before this one ended; the API remembers nothing of it. `every`: it crawls in
+    place of each so many-th look, too."""
     clock, table = FixedClock(past[-1].at if past else NOON), models()
     tools = SlowTools(clock, takes_s, announced_s, page_lines, facts)
 
@@ -121,7 +129,8 @@ def waited(
         clock.pass_(10)
         if at > looks + after:
             return [blocks.text("Done.")]
-        return [blocks.tool_use(f"toolu_{at}", "crawl" if at == looks else "look", {"page": at})]
+        crawls = at == looks or (every and at % every == 0)
+        return [blocks.tool_use(f"toolu_{at}", "crawl" if crawls else "look", {"page": at})]
 
     emulator = Emulator(Function("waits", answer), table, clock=lambda: clock.at.timestamp())
     api = MessagesApi(
