@@ -112,11 +112,11 @@ def _facts(path: Path, front: str, given: Any) -> dict[str, FactsSettings | None
         raise PromptError(f"{where}: 'facts' must be 'tool: settings' lines, found {given!r}")
     found: dict[str, FactsSettings | None] = {}
     for name, value in given.items():
-        if value == "keep":
-            found[str(name)] = None
+        if value in ("keep", "see_once"):
+            found[str(name)] = FactsSettings(see_once=True) if value == "see_once" else None
             continue
         if not isinstance(value, dict):
-            raise PromptError(f"{where}: facts of '{name}' must be 'keep' or settings, found {value!r}")
+            raise PromptError(f"{where}: facts of '{name}' must be 'keep', 'see_once' or settings, found {value!r}")
         for key in value:
             refuse_unknown(str(key), f"{where}: facts of '{name}'", frozenset(FactsSettings.model_fields))
         try:

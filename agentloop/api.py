@@ -27,6 +27,7 @@ from agentloop.errors import UsageError
 from agentloop.origins import Origins
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient, SessionStore
+from agentloop.prior import Whose, prior
 from agentloop.replay import requests
 from agentloop.stores import store_of
 from agentloop.tooling import Registry
@@ -126,17 +127,15 @@ class Agent:
         self._on_event = on_event
         self.sessions: SessionStore = store_of(self.workspace, self.settings)
         self._origins = Origins(self.workspace, self.settings.database_url)
-        table = Path(self.settings.price_table) if self.settings.price_table else model_table.PACKAGED
-        self._models = model_table.models(table)
+        self._models = model_table.chosen(self.settings.price_table)
         self.model: Model = model_table.find(self.settings.model, self._models)
 
     def _policy_settings(self, policies: str | PolicySettings | Policies | None) -> PolicySettings:
         if isinstance(policies, PolicySettings):
             return policies
-        chosen = preset(policies) if isinstance(policies, str) else preset(self.settings.policy)
         s = self.settings
         return from_settings(
-            chosen,
+            preset(policies if isinstance(policies, str) else s.policy),
             keep_pairs=s.keep_pairs,
             static_ttl=s.static_ttl,
             state_ttl=s.state_ttl,
@@ -166,6 +165,8 @@ class Agent:
                     log = self._guarded(opened)
                     write = Writer(log, self._clock, ready.observe)
                     self._origins.mark(start)
+                    if (note := freeze.not_seen_once(start.tools, start.card, start.prefix)) is not None:
+                        _warn("shown_as_facts", note)
                     write(start)
                     reached("session.started")
                     write(task)
@@ -232,17 +233,21 @@ class Agent:
         made = freeze.prefix(self.model.card.id, self.system, registry, self.settings.effort)
         freeze.refuse_secrets(made, self.environment, self.name)
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
+        digest, by, now = wire.prefix_digest(made), provider.played_by(self.settings, self.script), self._clock.now()
+        written = self.file.schedule if self.file is not None else None
+        whose = Whose(self.name, by, digest, now, written if isinstance(written, str) else "")
         return SessionStarted(
             session_id=session_id,
             agent=self.name,
             prefix=made,
-            prefix_digest=wire.prefix_digest(made),
-            card=self.model.card_on(self._clock.now().date()),
+            prefix_digest=digest,
+            card=self.model.card_on(now.date()),
             tools=self._cards(registry),
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
-            played_by=provider.played_by(self.settings, self.script),
+            played_by=by,
             expected_gap_s=self.settings.expected_gap_s,
+            prior=prior(self.sessions, whose),
             agentloop=__version__,
             grants=self._grants(registry) if self._unattended else None,
             job=self._job if self._job != self.name else None,

@@ -9,7 +9,7 @@ from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
 from agentloop.types.request import Breakpoint
-from agentloop.types.usage import TTL_SECONDS, Ttl, Usage
+from agentloop.types.usage import LIVES, TTL_SECONDS, Ttl, Usage
 
 PartName = Literal["tools and system", "task", "session state", "turns", "new"]
 _SEEN = 4
@@ -39,7 +39,7 @@ def portions(state: State, usage: Usage) -> tuple[Portion, ...]:
     """The parts of a prompt, first to last. Their estimates are scaled to the tokens that were counted; a prompt is read from
     its start, written behind that, and paid in full behind the last breakpoint."""
     turns = state.turns_tokens + (state.given_tokens if state.turns else 0)
-    new = min(turns, _new(state))
+    new = min(turns, new_tokens(state))
     sizes: dict[PartName, int] = {
         "tools and system": state.prefix_tokens,
         "task": state.opening_tokens,
@@ -63,7 +63,7 @@ def portions(state: State, usage: Usage) -> tuple[Portion, ...]:
     )
 
 
-def _new(state: State) -> int:
+def new_tokens(state: State) -> int:
     """Estimated tokens behind where the last request ended, its reply included."""
     if state.sent is not None and not state.sent.cut:
         return max(0, state.prompt_tokens - state.sent.prompt_tokens)
@@ -82,17 +82,48 @@ def chosen(state: State, breakpoints: Sequence[Breakpoint], alone: bool) -> tupl
 
 
 def _why(state: State, ttl: Ttl | None, setting: str) -> str:
-    """Why this lifetime: a setting, or the gaps that had been seen."""
+    """Why this lifetime: a setting; or the gaps that were announced, those of past sessions, and those that had been seen."""
     caching = state.policies.get("caching")
     given = caching.get(setting) if isinstance(caching, dict) else None
     if given not in (None, "auto"):
         return f"{setting} is set to {given}"
+    share = f" ({lifetimes.hits(state, '5m'):.0%} assumed within 5m)" if ttl is None else ""
+    known = [_announced(state), _before(state), *([_starts(state)] if setting == "static_ttl" else []), _seen(state)]
+    return "; ".join(text for text in known if text) + share
+
+
+def _announced(state: State) -> str:
+    gap_s = state.expected_gap_s
+    return f"gaps of {gap_s:,.0f} s were announced" if gap_s is not None else ""
+
+
+def _before(state: State) -> str:
+    """What the agent's last sessions say, for as long as it counts."""
+    if state.prior is None or not lifetimes.weight_of_past(state):
+        return ""
+    sessions = sum(s.gaps > 0 for s in state.prior.sessions)
+    within = [f"{lifetimes.share_of_past(state.prior, t):.0%} within {t}" for t in LIVES]
+    return f"in {sessions} past session{'s' * (sessions != 1)} {', '.join(within)}"
+
+
+def _starts(state: State) -> str:
+    """How soon other sessions share tools and system."""
+    if state.prior is None or not lifetimes.shares(state):
+        return ""
+    if (next_s := state.prior.next_start_s) is not None:
+        return f"the next session was announced within {next_s:,.0f} s"
+    starts = state.prior.starts_s
+    within = [f"{sum(s <= TTL_SECONDS[t] for s in starts)} of {len(starts)} within {t}" for t in LIVES]
+    return f"sessions with this prefix follow each other: {', '.join(within)}"
+
+
+def _seen(state: State) -> str:
     seen = len(state.gaps)
     if seen < _SEEN:
-        return f"{seen} gaps seen so far" if seen else "no gap seen yet"
-    within = [f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in ("5m", "1h")]
-    share = f" ({lifetimes.hits(state.gaps, TTL_SECONDS['5m']):.0%} assumed within 5m)" if ttl is None else ""
-    return f"{', '.join(within)}{share}"
+        return f"{seen} gap{'s' * (seen != 1)} seen so far" if seen else "no gap seen yet"
+    within = ", ".join(f"{sum(g <= TTL_SECONDS[t] for g in state.gaps)} of {seen} gaps within {t}" for t in LIVES)
+    pinged = sum(s > 0 for s in state.pinged_s)
+    return f"{within}, {pinged} of them by pings" if pinged else within
 
 
 def _overlap(start: int, end: int, first: int, last: int) -> int:

@@ -1,11 +1,11 @@
 """Why a turn cost what it did: what was read and written and why, what a cut or a trim saved, what broke the cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from agentloop.carried import Lifetime, Portion, chosen, portions
+from agentloop.carried import Lifetime, Portion, chosen, new_tokens, portions
 from agentloop.core import costs, view
 from agentloop.core.costs import MILLION
 from agentloop.core.cuts import removed_tokens
@@ -68,6 +68,8 @@ class Trim(Frozen):
     """Why the facts of the model that was to be asked do not stand there."""
     recalls: int = 0
     """How many later calls asked for a part of the rest."""
+    once_usd: Usd = Decimal(0)
+    """What carrying it whole once cost, which `saved_usd` counts already; 0 where it was not."""
     recalls_usd: Usd = Decimal(0)
     """What the turns cost that did nothing but ask for it."""
 
@@ -109,6 +111,8 @@ class TurnExplained(Frozen):
     """How long each part was asked to live, and why."""
     kept_s: int | None = None
     """For how many seconds the end of the last request was asked to be kept; None where it was not, or there was none."""
+    gave_way: bool = False
+    """Whether results that the last request showed once have given way to their facts: all before them could be read."""
     besides: tuple[AttemptCost, ...] = ()
     """What else was asked around this turn: for facts, for the session state, or in vain."""
 
@@ -123,17 +127,46 @@ class _Asked(NamedTuple):
     replied: ModelReplied
     cut: tuple[State, Compacted] | None
     broken: Broken | None
+    gave_way: bool
 
 
 def explain(events: Sequence[Event]) -> list[TurnExplained]:
     """Every turn of a session. Raises ValueError where the log does not start with session_started."""
     billed = report(events, with_baselines=False).cost_by_turn
     asked = list(_asked(events))
-    made = trimmed(events)
-    return [_explained(one, billed, made.get(one.replied.turn, []), later=len(asked) - i - 1) for i, one in enumerate(asked)]
+    made, once = trimmed(events), _seen_once(asked)
+    return [
+        _explained(one, billed, made.get(one.replied.turn, []), once, later=len(asked) - i - 1, shown_for=_shown_for(asked, i))
+        for i, one in enumerate(asked)
+    ]
 
 
-def _explained(one: _Asked, billed: Sequence[AttemptCost], shown: Sequence[Trimmed], later: int) -> TurnExplained:
+def _shown_for(asked: Sequence[_Asked], i: int) -> int:
+    """How many requests carried the results of a turn's calls: those up to the cut behind which the turn has left the view."""
+    turn = asked[i].state.keep_from + len(asked[i].state.turns)
+    later = asked[i + 1 :]
+    return next((n for n, one in enumerate(later) if one.cut is not None and one.cut[1].keep_from > turn), len(later))
+
+
+def _seen_once(asked: Sequence[_Asked]) -> dict[str, Decimal]:
+    """By call, what it cost to carry its result whole, unwritten (USD)."""
+    found: dict[str, Decimal] = {}
+    for state in (one.state for one in asked):
+        price = costs.prices_for(state.card, state.prompt_tokens).input
+        for call_id, whole in (state.once.wholes if state.once is not None else {}).items():
+            size = estimate(whole, state.card.tokenizer)
+            found[call_id] = found.get(call_id, Decimal(0)) + size * price / MILLION
+    return found
+
+
+def _explained(
+    one: _Asked,
+    billed: Sequence[AttemptCost],
+    shown: Sequence[Trimmed],
+    once: Mapping[str, Decimal],
+    later: int,
+    shown_for: int,
+) -> TurnExplained:
     state, decision, turn = one.state, one.requested.decision, one.replied.turn
     of_turn = [a for a in billed if a.turn == turn]
     attempt = next(a for a in of_turn if a.purpose == "turn" and a.cause != "failed" and a.at == one.at)
@@ -150,12 +183,13 @@ def _explained(one: _Asked, billed: Sequence[AttemptCost], shown: Sequence[Trimm
         rent_usd=decision.rent_usd if decision else None,
         decision=decision.reason if decision else "",
         cut=_cut(state, one.cut, later, summaries) if one.cut is not None else None,
-        trims=tuple(_trim(t, state, later) for t in shown),
+        trims=tuple(_trim(t, state, shown_for, once.get(t.call_id, Decimal(0))) for t in shown),
         broken=one.broken,
         cache_miss=attempt.cache_miss,
         portions=portions(state, attempt.usage),
         lifetimes=chosen(one.decided, one.requested.breakpoints, alone=len(view.messages(state)) == 1),
         kept_s=TTL_SECONDS[state.sent.ttl] if state.sent is not None and state.sent.ttl is not None else None,
+        gave_way=one.gave_way,
         besides=tuple(a for a in of_turn if a is not attempt),
     )
 
@@ -175,8 +209,10 @@ def _asked(events: Sequence[Event]) -> Iterator[_Asked]:
             case ModelRequested(purpose="turn"):
                 decided = state
             case ModelReplied(purpose="turn") as replied if state.pending is not None and state.pending_at is not None:
-                request = Request(state.prefix, view.messages(state), (), state.pending.max_tokens)
-                yield _Asked(decided, state, state.pending, state.pending_at, replied, cut, _broken(last, request))
+                shown = view.messages(state)
+                request = Request(state.prefix, shown, (), state.pending.max_tokens, once=view.shown_once(state))
+                gave_way = last is not None and bool(last.once) and cut is None
+                yield _Asked(decided, state, state.pending, state.pending_at, replied, cut, _broken(last, request), gave_way)
                 last, cut = request, None
             case _:
                 pass
@@ -189,13 +225,12 @@ def _broken(last: Request | None, request: Request) -> Broken | None:
 
 
 def _carried(state: State) -> Carried:
-    sent = state.sent.prompt_tokens if state.sent is not None and not state.sent.cut else 0
     return Carried(
         tools_and_system=state.prefix_tokens,
         task=state.opening_tokens,
         state=state.state_tokens,
         turns=state.turns_tokens + (state.given_tokens if state.turns else 0),
-        new=max(0, state.prompt_tokens - sent),
+        new=new_tokens(state) if state.turns else state.prompt_tokens,
     )
 
 
@@ -217,20 +252,21 @@ def _cut(state: State, cut: tuple[State, Compacted], later: int, asked_usd: Deci
     )
 
 
-def _trim(one: Trimmed, state: State, later: int) -> Trim:
+def _trim(one: Trimmed, state: State, shown_for: int, once_usd: Decimal) -> Trim:
     p = costs.prices_for(state.card, state.prompt_tokens)
     shown = estimate(one.shown, state.card.tokenizer)
-    once_and_each_turn = p.cache_write_5m + p.cache_read * (later - 1) if later else Decimal(0)
+    once_and_each_turn = p.cache_write_5m + p.cache_read * (shown_for - 1) if shown_for else Decimal(0)
     return Trim(
         tool=one.tool,
         handle=one.raw.digest[:12],
         whole_tokens=one.raw.tokens,
         shown_tokens=shown,
         left_out=one.raw.left_out,
-        saved_usd=(one.raw.tokens - shown) * once_and_each_turn / MILLION,
+        saved_usd=(one.raw.tokens - shown) * once_and_each_turn / MILLION - once_usd,
         made_by=one.made_by,
         asked_usd=one.asked_usd,
         why_not=one.why_not,
         recalls=one.recalls,
+        once_usd=once_usd,
         recalls_usd=one.recalls_usd,
     )

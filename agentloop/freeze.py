@@ -11,7 +11,7 @@ from agentloop.adapters.recall import recall_tool
 from agentloop.adapters.sleeping import sleep_tool
 from agentloop.agents import AgentFile
 from agentloop.core import prefix as prefixes
-from agentloop.core import tokens, wire
+from agentloop.core import results, tokens, wire
 from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
@@ -93,7 +93,7 @@ def _with_facts(tool: Tool, facts: Mapping[str, FactsSettings | None]) -> Tool:
     if tool.name not in facts:
         return tool
     settings = facts[tool.name]
-    return replace(tool, facts="keep" if settings is None else "facts", facts_settings=settings)
+    return replace(tool, facts="keep" if settings is None else settings.mode, facts_settings=settings)
 
 
 def cards(tools: Registry, models: Mapping[str, Model], day: date) -> tuple[ToolCard, ...]:
@@ -104,6 +104,17 @@ def cards(tools: Registry, models: Mapping[str, Model], day: date) -> tuple[Tool
 def _priced(card: ToolCard, models: Mapping[str, Model], day: date) -> ToolCard:
     named = card.facts_settings.model if card.facts_settings is not None else None
     return card if named is None else card.model_copy(update={"facts_card": model_table.find(named, models).card_on(day)})
+
+
+def not_seen_once(tools: Sequence[ToolCard], card: ModelCard, made: Prefix) -> str | None:
+    """What to tell the operator where tools ask for `see_once` and the model's thinking forbids it; None where all is well."""
+    names = [t.name for t in tools if t.facts == "see_once"]
+    if not names or results.may_see_once(card, made):
+        return None
+    return (
+        f"{', '.join(names)}: see_once is not possible with {card.id}, whose thinking is valid only behind unchanged results; "
+        "large results are shown as facts at once"
+    )
 
 
 def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Prefix:

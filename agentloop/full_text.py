@@ -59,6 +59,7 @@ class FullText:
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(_SCHEMA)
         self._passages: dict[int, Passage] = {}
+        self._of_source: dict[str, list[int]] = {}
         self._next = 0
         self._lock = threading.Lock()
 
@@ -73,12 +74,13 @@ class FullText:
                 row = (self._next, _spaced(passage.heading), _spaced(passage.text))
                 self._db.execute("INSERT INTO passages (rowid, heading, text) VALUES (?, ?, ?)", row)
                 self._passages[self._next] = passage
+                self._of_source.setdefault(passage.source, []).append(self._next)
                 self._next += 1
 
     def drop(self, source: str) -> None:
         """Forget the passages of this source."""
         with self._lock:
-            for number in [n for n, p in self._passages.items() if p.source == source]:
+            for number in self._of_source.pop(source, ()):
                 self._db.execute("DELETE FROM passages WHERE rowid = ?", (number,))
                 del self._passages[number]
 
@@ -88,6 +90,15 @@ class FullText:
         with self._lock:
             found = self._db.execute(_SEARCH, (question, most)).fetchall()
             return [_match(self._passages[number], rank, marked) for number, rank, marked in found]
+
+
+def around(text: str, start: int, most: int) -> str:
+    """A text, or as much of a long one as stands around this character."""
+    if len(text) <= most:
+        return text
+    first = max(0, min(start - most // 4, len(text) - most))
+    before, after = "…" if first else "", "…" if first + most < len(text) else ""
+    return f"{before}{text[first : first + most]}{after}"
 
 
 def _question(words: str) -> str:

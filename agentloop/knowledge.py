@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agentloop import rooted
 from agentloop.errors import ConfigError
-from agentloop.full_text import FullText, Match, Passage
+from agentloop.full_text import FullText, Match, Passage, around
 from agentloop.html_text import readable
 from agentloop.tooling import Tool, tool
 
@@ -25,6 +25,8 @@ PASSAGE_CHARS = 1_600
 MOST_PASSAGES = 5
 MOST_CHARS = 7_000
 """What one answer may hold, some 2,300 tokens."""
+HEADING_CHARS = 1_000
+"""What a passage keeps of the headings over it, or of the names of its columns."""
 _LOOKED_AT = 200
 NAME = "search_knowledge"
 _HEADING = re.compile(r"(#{1,6})\s+(\S.*)")
@@ -48,6 +50,7 @@ class Knowledge:
         self._texts = FullText()
         self._lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}
+        self._binary: set[str] = set()
         self.left_out: tuple[str, ...] = ()
         """Files that are not searched, each with the reason."""
         for folder in self._folders:
@@ -61,8 +64,10 @@ class Knowledge:
 
     def _found(self, query: str) -> str:
         self._catch_up()
-        if not self._seen:
-            raise ValueError(f"there is nothing to search any more in {', '.join(self._folders)}")
+        searched = len(self._seen) - len(self._binary)
+        if not searched:
+            why = f" ({'; '.join(self.left_out[:5])})" if self.left_out else ""
+            raise ValueError(f"there is nothing to search any more in {', '.join(self._folders)}{why}")
         shown: list[str] = []
         size = 0
         # those that are as good stand by file and line: which of them was read first must not count
@@ -73,7 +78,7 @@ class Knowledge:
             if shown and (size > MOST_CHARS or len(shown) == MOST_PASSAGES):
                 break
             shown.append(text)
-        files = f"{len(self._seen)} files" if len(self._seen) > 1 else "1 file"
+        files = f"{searched} files" if searched > 1 else "1 file"
         notes = [f"[left out: {'; '.join(self.left_out[:5])}]"] if self.left_out else []
         return "\n\n".join([*(shown or [f"[nothing fits; {files} were searched. Try other words]"]), *notes])
 
@@ -97,6 +102,7 @@ class Knowledge:
         found, left_out = _files(self._root, self._folders)
         for path in sorted({p for p, seen in self._seen.items() if found.get(p) != seen}):
             self._texts.drop(path)
+            self._binary.discard(path)
             del self._seen[path]
         for path in sorted(found.keys() - self._seen.keys()):
             try:
@@ -105,11 +111,11 @@ class Knowledge:
                 left_out.append(str(e))
                 continue
             if b"\x00" in data[:8_192]:
-                left_out.append(f"{path} is binary")
+                self._binary.add(path)
             else:
                 self._texts.add(passages(path, data.decode("utf-8-sig", "replace").replace("\r\n", "\n")))
             self._seen[path] = found[path]
-        self.left_out = tuple(left_out)
+        self.left_out = (*left_out, *(f"{path} is binary" for path in sorted(self._binary)))
 
 
 def knowledge_tool(root: Path, folders: Sequence[str]) -> Tool:
@@ -182,12 +188,13 @@ def _of_table(path: str, lines: Sequence[str]) -> Iterator[Passage]:
         yield from _of_text(path, lines)
         return
     start, size = 1, 0
+    columns = around(lines[0], 0, HEADING_CHARS)
     for i in range(1, len(lines)):
         if size and size + len(lines[i]) > PASSAGE_CHARS:
-            yield Passage(path, start + 1, "\n".join(lines[start:i]), lines[0])
+            yield Passage(path, start + 1, "\n".join(lines[start:i]), columns)
             start, size = i, 0
         size += len(lines[i]) + 1
-    yield Passage(path, start + 1, "\n".join(lines[start:]), lines[0])
+    yield Passage(path, start + 1, "\n".join(lines[start:]), columns)
 
 
 def _of_text(path: str, lines: Sequence[str]) -> Iterator[Passage]:
@@ -215,7 +222,8 @@ def _passage(path: str, lines: Sequence[str], start: int, end: int, over: Sequen
     while end > start and not lines[end - 1].strip():
         end -= 1
     if start < end and not (end - start == 1 and _HEADING.match(lines[start])):
-        yield Passage(path, start + 1, "\n".join(lines[start:end]), " > ".join(h for _, h in over))
+        heading = around(" > ".join(h for _, h in over), 0, HEADING_CHARS)
+        yield Passage(path, start + 1, "\n".join(lines[start:end]), heading)
 
 
 def _shown(match: Match) -> str:
@@ -223,5 +231,14 @@ def _shown(match: Match) -> str:
     last = passage.first_line + passage.text.count("\n")
     lines = f"lines {passage.first_line}-{last}" if last > passage.first_line else f"line {last}"
     heading = f" · {passage.heading}" if passage.heading else ""
-    text = passage.text if len(passage.text) <= MOST_CHARS else f"{passage.text[:MOST_CHARS]}[…]"
-    return f"{passage.source}, {lines}{heading}\n{text}"
+    head = f"{passage.source}, {lines}{heading}\n"
+    return head + around(passage.text, _first_word(match), MOST_CHARS - len(head) - 2)
+
+
+def _first_word(match: Match) -> int:
+    """Where in a passage the first word that was searched for begins, in characters."""
+    if not match.starts:
+        return 0
+    line = min(match.starts)
+    before = match.passage.text.split("\n")[: line - match.passage.first_line]
+    return sum(len(one) + 1 for one in before) + match.starts[line]

@@ -32,6 +32,14 @@ class ModelClient(Protocol):
         ...
 
 
+Wakes = Callable[[], float | None]
+"""Seconds until whoever waits for calls wants to be woken; None where it only waits. Asked again each time."""
+
+
+def never() -> None:
+    """Not to be woken."""
+
+
 class Answer(NamedTuple):
     """What came of a tool call."""
 
@@ -56,8 +64,10 @@ class ToolRunner(Protocol):
         """Why a call cannot be run: unknown tool, input that does not fit its schema; None where it can."""
         ...
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
-        """The answers to these calls, in their order, run side by side."""
+    def run(
+        self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never
+    ) -> Iterator[Answer | None]:
+        """The answers to these calls, in their order, run side by side; None each time the caller is woken before."""
         ...
 
 

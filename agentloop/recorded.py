@@ -7,7 +7,8 @@ from itertools import accumulate, cycle, islice
 from agentloop.core import wire
 from agentloop.core.state import State
 from agentloop.importers.recording import Recording
-from agentloop.ports import Answer
+from agentloop.ports import Answer, Wakes, never
+from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call
 from agentloop.types.events import Limits, SessionStarted, ToolCard
@@ -70,8 +71,8 @@ class RecordedTools:
         """Nothing is: it was answered once."""
         return None
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
-        """The recorded answers."""
+    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never) -> Iterator[Answer]:
+        """The recorded answers: there is nothing to wait for."""
         for call in calls:
             result = self._results.get(call.id)
             if result is None:
@@ -97,6 +98,15 @@ class RecordedUser:
         return (told,) if told else ()
 
 
+def seen_once(recording: Recording) -> Recording:
+    """The recording with tools whose large results are seen whole once, but for those that are always whole."""
+    known = {c.name: c for c in _cards(recording)}
+    called = (c.name for step in recording.steps for c in blocks.calls(step.reply))
+    cards = (known.get(name) or ToolCard(name=name, effect="read") for name in dict.fromkeys([*known, *called]))
+    once = tuple(c if c.facts == "keep" else c.model_copy(update={"facts": "see_once"}) for c in cards)
+    return recording._replace(cards=once)
+
+
 def started(recording: Recording, session_id: str, card: ModelCard, policies: Json) -> SessionStarted:
     """The first line of a recording's log, as this model's session under these policies."""
     prefix = Prefix(model=card.id, system=recording.system, tools=recording.tools)
@@ -118,4 +128,5 @@ def started(recording: Recording, session_id: str, card: ModelCard, policies: Js
 def _cards(recording: Recording) -> tuple[ToolCard, ...]:
     """What the tools declared, as far as it matters to a recording: no effect, and no cheap model, whose words nobody knows."""
     known = {c.name: c.model_copy(update={"effect": "read", "facts_card": None}) for c in recording.cards}
-    return tuple(known.get(name) or ToolCard(name=name, effect="read") for name in (str(t["name"]) for t in recording.tools))
+    names = dict.fromkeys([*(str(t["name"]) for t in recording.tools), *known])
+    return tuple(known.get(name) or ToolCard(name=name, effect="read") for name in names)

@@ -11,7 +11,21 @@ from typing import NamedTuple
 
 from agentloop.core import extraction, wire
 from agentloop.core.choices import Policies
-from agentloop.core.decide import AskAbout, CallModel, Compact, Deny, Effect, Finish, Hold, RunTools, Settle, Tell, decide
+from agentloop.core.decide import (
+    AskAbout,
+    CallModel,
+    Compact,
+    Deny,
+    Effect,
+    Finish,
+    Hold,
+    KeepWarm,
+    RunTools,
+    Settle,
+    Tell,
+    decide,
+    while_waiting,
+)
 from agentloop.core.folding import begin, evolve
 from agentloop.core.prefix import Divergence, divergence
 from agentloop.core.state import State
@@ -73,7 +87,7 @@ def replay(events: Iterable[Event], policies: Policies) -> Replayed:
             state = begin(event.body, event.at)
             continue
         if (recorded := _recorded(event)) is not None:
-            effect = decide(state, policies, event.at)
+            effect = _decided_at(state, policies, event)
             if (decided := _decided(effect, event)) != recorded:
                 return Replayed(seen, requests, Difference(event.seq, state.asked + 1, recorded, decided))
             if isinstance(effect, CallModel):
@@ -96,10 +110,17 @@ def requests(events: Iterable[Event], policies: Policies) -> Iterator[tuple[date
             state = begin(event.body, event.at)
             continue
         if isinstance(event.body, ModelRequested):
-            effect = decide(state, policies, event.at)
-            if isinstance(effect, CallModel):
+            effect = _decided_at(state, policies, event)
+            if isinstance(effect, CallModel | KeepWarm):
                 yield event.at, wire.body(effect.request)
         state = evolve(state, event)
+
+
+def _decided_at(state: State, policies: Policies, event: Event) -> Effect | KeepWarm | None:
+    """What is decided where this event was: a ping was decided while calls were running."""
+    if isinstance(event.body, ModelRequested) and event.body.purpose == "keepalive":
+        return while_waiting(state, policies, event.at)
+    return decide(state, policies, event.at)
 
 
 def _moves_the_prefix(event: Event) -> bool:
@@ -132,9 +153,11 @@ def _recorded(event: Event) -> str | None:
             return None
 
 
-def _decided(effect: Effect, event: Event) -> str:
+def _decided(effect: Effect | KeepWarm | None, event: Event) -> str:
     match effect:
-        case CallModel(request=request):
+        case None:
+            return "wait"
+        case CallModel(request=request) | KeepWarm(request=request):
             return f"request ({request.purpose}) {wire.digest(wire.body(request))}"
         case Compact(keep_from=keep_from, segment=segment):
             return f"compact before turn {keep_from}, segment {wire.digest(segment.encode())}"

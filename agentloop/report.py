@@ -31,10 +31,10 @@ from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
 
-Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "failed"]
+Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "keepalive", "failed"]
 """Why a request was billed as it was: the first of a session · it extended the cached one · the cache had expired · a
-compaction came before it · nothing was read though the cache was warm · it asked for the session state · an attempt that
-brought no reply."""
+compaction came before it · nothing was read though the cache was warm · it asked for the session state · it
+asked a cheap model for facts · it kept the cache warm while tools ran · an attempt that brought no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AttemptCost:
     usage: Usage
     cost_usd: Usd
     decision: str = ""
-    """The compaction policy's reason, where it cut before this request."""
+    """The compaction policy's reason, where it cut before this request; of a ping, why it pays."""
     cache_miss: str = ""
     """The API's own reason for a miss."""
 
@@ -247,9 +247,15 @@ def _attempt(state: State, replied: ModelReplied, cause: Cause, cut: Compacted |
         cause=cause,
         usage=reply.usage,
         cost_usd=costs.cost(reply.usage, reply.priced_by or state.card),
-        decision=cut.decision.reason if cut is not None and cause != "summary" else "",
+        decision=_reason(state, cause, cut),
         cache_miss=str((reply.cache_miss or {}).get("type", "")),
     )
+
+
+def _reason(state: State, cause: Cause, cut: Compacted | None) -> str:
+    if cause == "keepalive":
+        return state.pending.decision.reason if state.pending is not None and state.pending.decision is not None else ""
+    return cut.decision.reason if cut is not None and cause != "summary" else ""
 
 
 def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:

@@ -5,7 +5,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 
-from agentloop.full_text import FullText, Match, Passage
+from agentloop.full_text import FullText, Match, Passage, around
 from agentloop.ports import Blobs, News
 from agentloop.result_text import readable
 from agentloop.types import blocks
@@ -149,20 +149,11 @@ def _lines(matches: list[Match]) -> list[str]:
     words = {n: count for m in matches for n, count in m.lines.items()}
     if not found:
         first = min((m.passage for m in matches), key=lambda p: p.first_line)
-        return [f"{first.first_line}: {_around(first.text.partition(chr(10))[0], 0)}"]
+        return [f"{first.first_line}: {around(first.text.partition(chr(10))[0], 0, LINE_CHARS)}"]
     best = sorted(found, key=lambda n: (-words[n], n))[:LINES_A_PLACE]
-    return [f"{n}: {_around(*found[n])}" for n in sorted(best)]
+    return [f"{n}: {around(*found[n], LINE_CHARS)}" for n in sorted(best)]
 
 
 def _with_words(match: Match) -> Iterator[tuple[int, str]]:
     lines = match.passage.text.split("\n")
     return ((n, lines[n - match.passage.first_line]) for n in match.lines)
-
-
-def _around(line: str, start: int) -> str:
-    """A line, or as much of a long one as stands around this character."""
-    if len(line) <= LINE_CHARS:
-        return line
-    first = max(0, min(start - LINE_CHARS // 4, len(line) - LINE_CHARS))
-    before, after = "…" if first else "", "…" if first + LINE_CHARS < len(line) else ""
-    return f"{before}{line[first : first + LINE_CHARS]}{after}"

@@ -159,6 +159,6 @@ def _object(record: dict[str, Any], key: str) -> dict[str, Any]:
 def _record(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

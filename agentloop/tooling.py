@@ -15,11 +15,11 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, cast, get_args, overload
 
 from agentloop.errors import RegistryError
 from agentloop.types.base import Json, compact
-from agentloop.types.events import Effect, FactsSettings, ToolCard
+from agentloop.types.events import Effect, FactsMode, FactsSettings, ToolCard
 
 Function = Callable[..., Any]
 
@@ -53,6 +53,7 @@ class Tool:
     name: str
     effect: Effect = "once"
     timeout_s: float = 60.0
+    takes_s: float | None = None
     facts: str = "facts"
     ready: SdkTool | None = None
     """Set where the tool came as an SDK object: its definition is taken as it is."""
@@ -88,6 +89,7 @@ class Tool:
             name=self.name,
             effect=self.effect,
             timeout_s=self.timeout_s,
+            takes_s=self.takes_s,
             facts=self.facts,
             facts_settings=self.facts_settings,
             outward=self.outward,
@@ -115,6 +117,7 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_s: float = 60.0,
+    takes_s: float | None = None,
     facts: str | FactsSettings = "facts",
     outward: bool = False,
     untrusted: bool = False,
@@ -126,6 +129,7 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_s: float = 60.0,
+    takes_s: float | None = None,
     facts: str | FactsSettings = "facts",
     outward: bool = False,
     untrusted: bool = False,
@@ -139,17 +143,20 @@ def tool(
             same `current_call().idempotency_key`. `once` (the default): a second effect in the world, so after a crash in
             between the call is reported as of unknown outcome and never repeated.
         timeout_s: Seconds until a call is given up.
-        facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `keep`: the
-            model sees it whole. `FactsSettings`: facts, and what matters in them.
+        takes_s: Seconds that a call takes, where that is known beforehand: where that is longer than the cache lives, it is
+            kept warm meanwhile, if that is cheaper than to write it again.
+        facts: `facts`: a large result is cut down before the model sees it, the whole stays within `recall`. `see_once`: the
+            model sees it whole in the next request, and its facts ever after. `keep`: the model sees it whole.
+            `FactsSettings`: facts (with `see_once=True`: seen whole once), and what matters in them.
         outward: It speaks to the world outside (mail, posts, payments): an unattended session that has read what strangers
             wrote asks a person first, unless its agent's file says otherwise.
         untrusted: Its results hold what strangers wrote (mail, pages).
     """
-    mode, settings = ("facts", facts) if isinstance(facts, FactsSettings) else (facts, None)
+    mode, settings = (facts.mode, facts) if isinstance(facts, FactsSettings) else (facts, None)
 
     def make(f: Function) -> Tool:
         given = name or f.__name__
-        return Tool(f, given, effect, timeout_s, mode, facts_settings=settings, outward=outward, untrusted=untrusted)
+        return Tool(f, given, effect, timeout_s, takes_s, mode, facts_settings=settings, outward=outward, untrusted=untrusted)
 
     return make if function is None else make(function)
 
@@ -264,8 +271,13 @@ def _check(tool: Tool, data: Json) -> None:
         raise RegistryError(f"{where}: the name must match {NAME.pattern}")
     if tool.effect not in ("read", "idempotent", "once"):
         raise RegistryError(f"{where}: effect '{tool.effect}' is none of read, idempotent, once")
+    if tool.facts not in get_args(FactsMode):
+        raise RegistryError(f"{where}: facts '{tool.facts}' is none of {', '.join(get_args(FactsMode))}")
     if not tool.timeout_s or tool.timeout_s <= 0:
         raise RegistryError(f"{where}: timeout_s must be more than 0 seconds, found {tool.timeout_s!r}")
+    if tool.takes_s is not None and not 0 < tool.takes_s <= tool.timeout_s:
+        limit = f"more than 0 and at most timeout_s ({tool.timeout_s:g}) seconds"
+        raise RegistryError(f"{where}: takes_s must be {limit}, found {tool.takes_s!r}")
     schema = data.get("input_schema")
     kind = schema.get("type") if isinstance(schema, dict) else type(schema).__name__
     if "input_schema" in data and kind != "object":

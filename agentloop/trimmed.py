@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from agentloop.core import costs
+from agentloop.core.results import LEAST_HANDLE
 from agentloop.types import blocks
-from agentloop.types.blocks import Blocks
+from agentloop.types.blocks import RECALL, Blocks
 from agentloop.types.events import (
     Event,
     ModelFailed,
@@ -20,8 +21,6 @@ from agentloop.types.events import (
 )
 from agentloop.types.usage import ModelCard
 
-RECALL = "recall"
-
 
 @dataclass
 class Trimmed:
@@ -32,6 +31,7 @@ class Trimmed:
     shown: str
     made_by: str
     """The extractor, or the model whose facts are shown."""
+    call_id: str = ""
     asked_usd: Decimal = Decimal(0)
     why_not: str = ""
     """Why the facts of the model that was to be asked are not shown."""
@@ -50,7 +50,7 @@ def trimmed(events: Sequence[Event]) -> dict[int, list[Trimmed]]:
     for event in events:
         match event.body:
             case ToolFinished(turn=turn, call_id=call_id, raw=raw) as finished if raw is not None:
-                by_call[call_id] = Trimmed(finished.name, raw, str(finished.content), raw.extractor)
+                by_call[call_id] = Trimmed(finished.name, raw, str(finished.content), raw.extractor, call_id)
                 found.setdefault(turn, []).append(by_call[call_id])
             case ModelRequested(purpose="extraction") as asked:
                 pass
@@ -81,9 +81,10 @@ def _name(asked: ModelRequested | None) -> str:
 
 
 def _recalled(known: Sequence[Trimmed], content: Blocks, cost_usd: Decimal) -> None:
-    """Count the calls of a reply that ask for the rest of a result."""
+    """Count the calls of a reply that ask for the rest of a result; of one that came more than once, when it came last."""
     calls = blocks.calls(content)
-    wanted = [one for c in calls if c.name == RECALL for one in known if _means(c.input, one.raw.digest)]
+    last = {one.raw.digest: one for one in known}
+    wanted = [one for c in calls if c.name == RECALL for digest, one in last.items() if _means(c.input, digest)]
     for one in wanted:
         one.recalls += 1
         if all(c.name == RECALL for c in calls):
@@ -92,4 +93,4 @@ def _recalled(known: Sequence[Trimmed], content: Blocks, cost_usd: Decimal) -> N
 
 def _means(given: Any, digest: str) -> bool:
     handle = given.get("handle") if isinstance(given, dict) else None
-    return isinstance(handle, str) and len(handle) >= 8 and digest.startswith(handle)
+    return isinstance(handle, str) and len(handle) >= LEAST_HANDLE and digest.startswith(handle)

@@ -172,7 +172,7 @@ class JsonlLog:
         self._sync_folder()
 
     def _migrate(self, version: int) -> None:
-        """Write an older log anew in today's words. The old file stays beside it, whole; a crash leaves the one or the other."""
+        """Write an older log anew in today's words. The old file stays beside it; a crash leaves the one or the other."""
         new, backup = self.folder / f".{LOG}.new", self.folder / f"log.v{version}.jsonl"
         reached("log.before_backup")
         digest = b""

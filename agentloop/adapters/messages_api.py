@@ -19,7 +19,7 @@ from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_e
 from agentloop.attempt_time import AttemptTime, BoundedStream, not_whole
 from agentloop.core import api_errors
 from agentloop.core.api_errors import NEVER_AGAIN, asked_model, classified, message_of, named
-from agentloop.core.stream import StreamBroken, StreamedReply
+from agentloop.core.stream import StreamBroken, StreamedReply, whole
 from agentloop.crash_points import reached
 from agentloop.errors import ConfigError
 from agentloop.types.base import Settings, parsed
@@ -31,6 +31,8 @@ MOST_REQUEST_BYTES = 32 * 1024 * 1024
 """Of a request. https://platform.claude.com/docs/en/api/overview#request-size-limits"""
 SDK_MAJOR, SDK_LEAST_MINOR = 2, 12
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_STREAMS = b',"stream":true}'
+"""How a body ends whose answer comes as a stream (`core/wire.py`)."""
 
 
 class Patience(Settings):
@@ -137,17 +139,19 @@ class MessagesApi:
         except anthropic.APIStatusError as e:
             raise self._refused(e, body) from e
         except StreamBroken as e:
-            raise _broken("not_an_answer", "stream_broken", str(e), streamed) from e
+            told = not_whole(self._patience.attempt_s) if self._time.over else str(e)  # what was cut off looks like an end
+            raise _broken("not_an_answer", "stream_broken", told, streamed) from e
         except (anthropic.APIError, httpx2.HTTPError, UnicodeDecodeError) as e:
-            if self._time.over:
-                raise _broken("unavailable", "timeout", not_whole(self._patience.attempt_s), streamed) from e
-            raise _broken("unavailable", type(e).__name__, str(e) or type(e).__name__, streamed, _reached(e)) from e
+            told = not_whole(self._patience.attempt_s) if self._time.over else _with_cause(e)
+            raise _broken("unavailable", type(e).__name__, told, streamed, _reached(e)) from e
 
     def _read(self, response: httpx2.Response, streamed: StreamedReply, body: bytes) -> Reply:
-        """The stream's events, put together. Raises StreamBroken, _Failed."""
+        """The stream's events, put together; or the reply in one piece. Raises StreamBroken, _Failed."""
         response.stream = BoundedStream(response.stream, self._patience.attempt_s)
         request_id = response.headers.get("request-id")
         with closing(response):
+            if not body.endswith(_STREAMS):
+                return whole(_json(response.read().decode()), request_id, len(body))
             _expect_stream(response)
             for event in Stream.raw_events(response):
                 if event.event == "error":
@@ -244,6 +248,12 @@ def _in_stream(data: Any, streamed: StreamedReply, request_id: str | None, body:
 def _broken(kind: FailureKind, error_type: str, message: str, streamed: StreamedReply, reached: bool = True) -> _Failed:
     failure = Failure(kind=kind, error_type=error_type, message=message, possibly_billed=reached)
     return _Failed(_seen(failure, streamed), retry=True)
+
+
+def _with_cause(e: Exception) -> str:
+    """The words of the SDK, and those of what lies behind them: "Connection error." alone helps nobody."""
+    said, cause = str(e) or type(e).__name__, str(e.__cause__ or "")
+    return f"{said.rstrip('.')}: {cause}" if cause and cause not in said else said
 
 
 def _reached(e: Exception) -> bool:

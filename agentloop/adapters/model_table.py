@@ -43,6 +43,11 @@ def models(path: Path = PACKAGED) -> dict[str, Model]:
     return rows | {alias: row for row in rows.values() for alias in row.traits.aliases}
 
 
+def chosen(price_table: str | None) -> dict[str, Model]:
+    """The table that the setting of that name says; the package's own where it says none. Raises ConfigError."""
+    return models(Path(price_table) if price_table else PACKAGED)
+
+
 def find(name: str, table: Mapping[str, Model]) -> Model:
     """The model of that name. Raises UnknownModel, naming the nearest."""
     if name in table:

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from agentloop import surroundings
 from agentloop.crash_points import reached
-from agentloop.ports import Answer
+from agentloop.ports import Answer, Wakes, never
 from agentloop.redaction import cleaned_blocks
 from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
@@ -91,23 +91,30 @@ class Toolbox:
             return f"the input must be a JSON object, found {type(call.input).__name__}"
         return None
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
-        """The answers, in the order of the calls."""
+    def run(
+        self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never
+    ) -> Iterator[Answer | None]:
+        """The answers, in the order of the calls; None each time the caller is woken before one."""
         before = surroundings.here()
         running = [_Running(self._tools[c.name], c, self._current(c, idempotency_key(c))) for c in calls]
         for one in running:
-            stopped = self._stopped_while(one)
+            stopped = None
+            while stopped is None and (seconds := wakes_in_s()) is not None and one.outlasts(seconds):
+                stopped = self._stopped_while(one, seconds)
+                if not one.over:
+                    yield None
+            stopped = stopped or self._stopped_while(one)
             answer = self._answer(one)
             self._undo(before, one.tool.name)
             yield answer
             if stopped is not None:
                 raise stopped
 
-    def _stopped_while(self, running: "_Running") -> KeyboardInterrupt | None:
-        """Wait for a call. A signal that comes meanwhile is handed back when the call came to its end in time, so that its
-        answer is on record first; one that only reads is not waited for."""
+    def _stopped_while(self, running: "_Running", at_most_s: float = math.inf) -> KeyboardInterrupt | None:
+        """Wait for a call, so many seconds at most. A signal that comes meanwhile is handed back when the call came to its end
+        in time, so that its answer is on record first; one that only reads is not waited for."""
         try:
-            running.wait()
+            running.wait(at_most_s)
         except KeyboardInterrupt as e:
             if running.tool.effect == "read" or not running.wait(self._grace_s):
                 raise
@@ -170,8 +177,19 @@ class _Running:
 
     def wait(self, at_most_s: float = math.inf) -> bool:
         """Whether the call came back before its deadline, or before so many seconds."""
-        left = self._started + self.tool.timeout_s - time.monotonic()
-        return self._over.wait(max(0.0, min(left, at_most_s)))
+        return self._over.wait(max(0.0, min(self._left_s(), at_most_s)))
+
+    def outlasts(self, seconds: float) -> bool:
+        """Whether the call is not back, and its deadline comes later than so many seconds from now."""
+        return not self.over and seconds < self._left_s()
+
+    @property
+    def over(self) -> bool:
+        """Whether the call is back."""
+        return self._over.is_set()
+
+    def _left_s(self) -> float:
+        return self._started + self.tool.timeout_s - time.monotonic()
 
     def took(self) -> float:
         """Seconds."""

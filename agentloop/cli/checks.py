@@ -1,4 +1,4 @@
-"""`prefix check` and `tools list|check`: what the model will see, and whether it stays the same."""
+"""`prefix check|warm` and `tools list|check`: what the model will see, and whether it stays the same."""
 
 import os
 import subprocess
@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from agentloop import freeze
+from agentloop.adapters import model_table
 from agentloop.api import Agent
 from agentloop.cli import render
 from agentloop.cli.options import agent_of, here, json_option, print_json, sessions_of, workspace_option
+from agentloop.cli.warming import warm
 from agentloop.core import prefix as prefixes
 from agentloop.core import tokens, wire
 from agentloop.errors import PrefixUnstable
 from agentloop.types.base import Json, compact
 from agentloop.types.request import Prefix
+from agentloop.types.usage import ModelCard
 
 ANOTHER_WORLD = {"PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C"}
 """What must not matter to the bytes of a prefix."""
@@ -26,6 +29,9 @@ ANOTHER_WORLD = {"PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL":
 @click.group()
 def prefix() -> None:
     """The cached prefix: tools and system prompt."""
+
+
+prefix.add_command(warm)
 
 
 @prefix.command()
@@ -143,6 +149,18 @@ def check_tools(agent: str | None, workspace: Path) -> None:
     registry = _registry(workspace, agent)
     size = sum(_tool_part(d, tokens.DEFAULT_FAMILY)[2] for d in registry.definitions)
     click.echo(f"{len(registry.tools)} tools are fine; {size:,} tokens on every request (estimated)")
+    card = _card(workspace, agent)
+    if (note := freeze.not_seen_once(registry.cards, card, freeze.prefix(card.id, "", registry, None))) is not None:
+        click.echo(f"but {note}")
+
+
+def _card(workspace: Path, agent: str | None) -> ModelCard:
+    """The model that the tools are used with: the agent's, or the workspace's."""
+    if agent is not None:
+        return agent_of(workspace, agent).model.card
+    settings = here(workspace).settings
+    table = model_table.models(Path(settings.price_table) if settings.price_table else model_table.PACKAGED)
+    return model_table.find(settings.model, table).card
 
 
 def _registry(workspace: Path, agent: str | None) -> Any:

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from decimal import Decimal
 from functools import partial
@@ -14,8 +14,9 @@ import click
 import httpx2
 
 from agentloop.adapters import model_table, telemetry
+from agentloop.adapters.model_table import Model
 from agentloop.cli import render
-from agentloop.cli.options import agent_of, json_option, print_json, sessions_of, workspace_option
+from agentloop.cli.options import agent_of, here, json_option, print_json, sessions_of, workspace_option
 from agentloop.emulator import recorded
 from agentloop.emulator.app import Emulator, EmulatorSettings
 from agentloop.emulator.faults import Faults
@@ -85,15 +86,19 @@ def _mirror(chosen: Json, files: ExitStack) -> tuple[Any, Callable[[], Json]]:
     if chosen["record"] is not None:
         file = files.enter_context(chosen["record"].open("ab"))
         settings["recorded"] = partial(recorded.write, file)
-    mirror = Mirror(chosen["mirror"], model_table.models(), **settings)
+    mirror = Mirror(chosen["mirror"], _models(chosen), **settings)
     return mirror, mirror.report
 
 
 def _emulator(chosen: Json) -> tuple[Any, Callable[[], Json]]:
     settings = EmulatorSettings(seed=chosen["seed"], strict=chosen["strict"])
     faults = Faults.load(chosen["faults"]) if chosen["faults"] is not None else Faults()
-    made = Emulator(_script(chosen), model_table.models(), settings=settings, faults=faults)
+    made = Emulator(_script(chosen), _models(chosen), settings=settings, faults=faults)
     return made, made.report
+
+
+def _models(chosen: Json) -> Mapping[str, Model]:
+    return model_table.chosen(here(chosen["workspace"]).settings.price_table)
 
 
 def _script(chosen: Json) -> Any:

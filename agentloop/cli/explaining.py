@@ -89,15 +89,20 @@ def _whole(t: TurnExplained) -> str:
     if t.cut is not None:
         lines.append(_cut(t.cut))
     lines += [_trim(trim) for trim in t.trims]
-    lines += [f"besides: {render.CAUSES[a.cause]}, {render.usd(a.cost_usd)} USD" for a in t.besides]
+    lines += [f"besides: {render.CAUSES[a.cause]}, {render.usd(a.cost_usd)} USD{_because(a.decision)}" for a in t.besides]
     if t.broken is not None:
         lines.append(
             f"the cached prefix ends at {t.broken.where}, byte {t.broken.byte} ({t.broken.kind}):\n"
             f"   before: …{render.safe(t.broken.before)}\n   after:  …{render.safe(t.broken.after)}"
         )
     if t.cache_miss:
-        lines.append(f"the API says: {t.cache_miss}")
+        why = " (a result that was shown once has given way to its facts, as it was to)" if t.gave_way else ""
+        lines.append(f"the API says: {t.cache_miss}{why}")
     return "\n".join(lines)
+
+
+def _because(decision: str) -> str:
+    return f" ({decision})" if decision else ""
 
 
 def _portions(turn: TurnExplained) -> str:
@@ -124,7 +129,10 @@ def _trim(trim: Trim) -> str:
     asked = f", asked for {render.usd(trim.asked_usd)} USD" if trim.asked_usd else ""
     instead = f"; a model was to be asked: {trim.why_not}" if trim.why_not else ""
     recalls = f"; {trim.recalls} recalls cost {render.usd(trim.recalls_usd)} USD" if trim.recalls else ""
+    saved = f"saved {render.usd(trim.saved_usd)} USD"
+    if trim.once_usd:
+        saved = f"seen once: saves {render.usd(trim.saved_usd)} USD, after {render.usd(trim.once_usd)} for seeing it whole"
     return (
         f"trimmed {trim.tool} [{trim.handle}]: {trim.whole_tokens:,} → {trim.shown_tokens:,} tokens ({trim.left_out}), "
-        f"facts: {trim.made_by}{asked}{instead}; saved {render.usd(trim.saved_usd)} USD{recalls}"
+        f"facts: {trim.made_by}{asked}{instead}; {saved}{recalls}"
     )

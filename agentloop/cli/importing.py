@@ -1,6 +1,7 @@
 """`import` and `rerun`: recorded sessions become session logs, and are played again under other policies."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from agentloop.adapters import model_table
+from agentloop.adapters.model_table import Model
 from agentloop.cli import render
 from agentloop.cli.bills import report as print_bill
 from agentloop.cli.explaining import explain as print_explanation
@@ -17,7 +19,7 @@ from agentloop.crash_points import reached
 from agentloop.errors import EXIT_CODES, UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
-from agentloop.policies import PolicySettings, Whole, preset
+from agentloop.policies import PRESETS, PolicySettings, Whole, preset
 from agentloop.ports import SessionStore
 from agentloop.reenact import reenact
 from agentloop.report import Report
@@ -25,7 +27,7 @@ from agentloop.report import report as report_of
 from agentloop.types.events import SessionEnded, SessionStarted
 from agentloop.types.usage import Usage
 
-POLICIES = ("never", "every_turn", "keep_pairs", "rent")
+POLICIES = tuple(PRESETS)
 PLAYED = ("completed", "max_turns")
 """Outcomes of a recording that was played to its end."""
 
@@ -55,7 +57,7 @@ def import_(
     files: tuple[Path, ...], policy: str, explain: bool | None, as_json: bool, workspace: Path, **how: Any
 ) -> None:  # fmt: skip
     """Make session logs of recordings: trace files, Anthropic messages, Claude Code transcripts."""
-    sessions = sessions_of(workspace)
+    sessions, table = sessions_of(workspace), model_table.chosen(here(workspace).settings.price_table)
     rows = []
     for recording in (r for path in files for r in read(path)):
         session_id = _id(recording.id)
@@ -64,7 +66,7 @@ def import_(
             raise UsageError(f"session '{session_id}' exists already; delete {place}, or import into another workspace")
         report = _played(recording, session_id, sessions, workspace, policy, **how)
         reached("import.played")
-        used = _used(recording)
+        used = _used(recording, table)
         rows.append(report.model_dump(mode="json") | {"left_out": recording.left_out, "recorded": used})
         if not as_json:
             _tell(report, recording, used, sessions.location(session_id))
@@ -124,8 +126,9 @@ def _played(
     recording: Recording, session_id: str, sessions: SessionStore, workspace: Path, policy: str, *,
     model: str | None, gap_s: float | None, facts: bool | None, over_http: bool,
 ) -> Report:  # fmt: skip
-    models = model_table.models()
-    found = model_table.find(model or here(workspace).settings.model, models)
+    settings = here(workspace).settings
+    models = model_table.chosen(settings.price_table)
+    found = model_table.find(model or settings.model, models)
     with sessions.log(session_id) as log:
         reenact(
             recording,
@@ -152,11 +155,10 @@ def _id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).replace("..", ".").strip("-.")[:100] or "imported"
 
 
-def _used(recording: Recording) -> dict[str, Any] | None:
+def _used(recording: Recording, table: Mapping[str, Model]) -> dict[str, Any] | None:
     """What the source says was used when it was recorded, at the prices of the models it names."""
     if not recording.used:
         return None
-    table = model_table.models()
     unknown = sorted({u.model for u in recording.used if u.model not in table})
     usage = sum((u.usage for u in recording.used), Usage())
     return {

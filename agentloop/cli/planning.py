@@ -97,8 +97,7 @@ def _models(given: str | None) -> Sequence[str | None]:
 
 
 def _cards(agent: "Agent") -> Mapping[str, ModelCard]:
-    table = agent.settings.price_table
-    models = model_table.models(Path(table) if table else model_table.PACKAGED)
+    models = model_table.chosen(agent.settings.price_table)
     return {name: model.card_on(datetime.now(UTC).date()) for name, model in models.items()}
 
 

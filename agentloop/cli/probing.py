@@ -52,7 +52,7 @@ def probe(
         _list(asked, as_json)
         return
     settings = configuration(workspace, flags=flags, environment=os.environ, user_file=user_file(os.environ)).settings
-    table = model_table.models(Path(settings.price_table) if settings.price_table else model_table.PACKAGED)
+    table = model_table.chosen(settings.price_table)
     card = model_table.find(flags["model"] or place.state.card.id, table).card_on(datetime.now(UTC).date())
     script = reader(asked)
     client = provider.client(settings, table, os.environ, SystemClock(), script)

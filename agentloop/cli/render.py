@@ -24,6 +24,7 @@ CAUSES = {
     "moved": "warm, yet nothing was read",
     "summary": "asked for the session state",
     "extraction": "asked a cheap model for the facts of a result",
+    "keepalive": "kept the cache warm while tools ran",
     "failed": "attempts that failed",
 }
 
@@ -177,7 +178,9 @@ def _lines(body: Body) -> list[str]:
         case InputGiven(content=content, source=source):
             return ["", f"{source}: {safe(blocks.text_of(content))}"]
         case ModelReplied(turn=turn, purpose=purpose, reply=reply):
-            name = {"turn": f"turn {turn}", "summary": "session state", "extraction": "facts of a result"}[purpose]
+            name = {"summary": "session state", "extraction": "facts of a result", "keepalive": "cache kept warm"}.get(
+                purpose, f"turn {turn}"
+            )
             asked = [f"   → {c.name} {safe(compact(c.input).decode())[:160]}" for c in blocks.calls(reply.content)]
             return ["", f"{name}: {safe(blocks.text_of(reply.content))}", *asked]
         case ToolFinished(name=name, content=content, is_error=is_error, raw=raw):

@@ -14,6 +14,7 @@ from agentloop.errors import UsageError
 from agentloop.importers import Recording, read
 from agentloop.importers.saved import recording as saved
 from agentloop.ports import SessionStore
+from agentloop.types.usage import ModelCard
 from agentloop.whatif import chart
 from agentloop.whatif.grid import Cell, Choice, Row, cells, totals
 from agentloop.whatif.schedule import schedule
@@ -21,7 +22,8 @@ from agentloop.whatif.schedule import schedule
 USUAL = "never,every_turn,keep_pairs,threshold:50000,rent"
 UNKNOWN = (
     "what this cannot know: the trajectory is the recorded one, whatever the model would have done on another context; "
-    "no recall is asked for that was not; a session state is the engine's own, never the words a model would have written; "
+    "no recall is asked for that was not; no wait is kept warm by pings; a session state is the engine's own, never the words "
+    "a model would have written; "
     "need-recall sees exact values only; tokens are estimated."
 )
 T = TypeVar("T")
@@ -34,32 +36,36 @@ T = TypeVar("T")
 @click.option("--ttl", help="Cache lifetimes, with commas: 5m, 1h, auto; each policy's own choice by default.")
 @click.option(
     "--gap", default="recorded", show_default=True,
-    help="Gaps between requests, with commas: recorded, 10s, 7m, or a cycle such as 9*10s+58m30s (ten an hour).",
+    help="Gaps between requests, with commas: recorded, 10s, 7m, or a cycle such as 9*10s+58m30s (ten an hour); 30d at most.",
 )  # fmt: skip
 @click.option("--facts/--no-facts", default=None, help="Large results as facts, or whole; both by default.")
+@click.option("--see-once", is_flag=True, help="Besides: large results whole in one request, as facts ever after.")
 @click.option("--chart", "chart_file", type=click.Path(path_type=Path, dir_okay=False), help="Draw cost against turns (SVG).")
 @json_option
 @workspace_option
 def whatif(
     what: tuple[str, ...], policy: str, model: str | None, ttl: str | None, gap: str, facts: bool | None,
-    chart_file: Path | None, as_json: bool, workspace: Path,
+    see_once: bool, chart_file: Path | None, as_json: bool, workspace: Path,
 ) -> None:  # fmt: skip
     """The bill and the need-recall of the same sessions under other policies, models, lifetimes and gaps, offline."""
     lifetimes = _listed(ttl, _ttl) if ttl else [None]
     shown = (False, True) if facts is None else (facts,)
-    choices = [Choice(p, f, t) for p in _listed(policy, str) for f in shown for t in lifetimes]
+    modes = [(f, False) for f in shown] + [(True, True)] * see_once
+    choices = [Choice(p, f, t, once) for p in _listed(policy, str) for f, once in modes for t in lifetimes]
     for choice in choices:
         choice.settings()  # a name that is not known is refused before anything is played
     if chart_file is not None and not chart_file.absolute().parent.is_dir():
         raise UsageError(f"the folder of {chart_file} does not exist; make it first")
     settings = here(workspace).settings
-    table = model_table.models(Path(settings.price_table) if settings.price_table else model_table.PACKAGED)
+    table = model_table.chosen(settings.price_table)
     own = settings.model
     asked = [model_table.find(name, table).card for name in _listed(model, str)] if model else None
     schedules = _listed(gap, schedule)
     found = []
     for one in _recordings(what, workspace):
         cards = asked or [model_table.find(one.model if one.model in table else own, table).card]
+        if see_once:
+            _warn_of_thinking(cards)
         found += [_kept(cell) for cell in cells(one, choices, cards, schedules)]
     rows = [kept.row for kept in found]
     if chart_file is not None:
@@ -101,6 +107,12 @@ def _recordings(what: Sequence[str], workspace: Path) -> Iterator[Recording]:
             yield _answered(saved(sessions.events(session_id), sessions.blobs(session_id)))
 
 
+def _warn_of_thinking(cards: Sequence[ModelCard]) -> None:
+    for card in cards:
+        if card.checks_thinking_prefix:
+            click.echo(f"warning: {card.id} checks what stands before its thinking: 'once whole' is played as facts", err=True)
+
+
 def _answered(one: Recording) -> Recording:
     if not one.steps:
         raise UsageError(f"session '{one.id}' has no answered turn: there is nothing to play")
@@ -138,7 +150,11 @@ def _name(row: Row) -> str:
 def _line(row: Row) -> list[str]:
     shares = (row.ratio_to_naive, row.ratio_to_automatic_caching, row.ratio_to_optimum, row.need_recall, row.whole_turns)
     usd = render.usd(row.cost_usd)
-    return [_name(row), "yes" if row.facts else "no", usd, *map(_share, shares), str(row.compactions)]
+    return [_name(row), _facts(row), usd, *map(_share, shares), str(row.compactions)]
+
+
+def _facts(row: Row) -> str:
+    return "once whole" if row.see_once else "yes" if row.facts else "no"
 
 
 def _share(share: float | None) -> str:

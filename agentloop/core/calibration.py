@@ -1,5 +1,5 @@
-"""How far the estimates of tokens are off for one model, learned from the usage of its real replies. Forecasts use it;
-bills never do.
+"""How far the estimates of tokens are off for one model, learned from the usage of its real replies. Forecasts use it, and
+where a session's prompt is held against a limit its own last reply; bills never do.
 
 Each kind of content has a ratio of its own: real tokens to estimated ones. The ratios are those with the least squares of
 relative error over all samples, held near 1 by a prior that a few samples outweigh.
@@ -68,6 +68,13 @@ class Calibration(NamedTuple):
         """The tokens that a prompt will probably have."""
         ratios = self.ratios()
         return fixed + round(sum(ratios[kind] * size for kind, size in estimated.items()))
+
+
+def factor(estimated: int, actual: int) -> float | None:
+    """Real tokens of one prompt to estimated ones; None where they are further apart than any estimate is off."""
+    if estimated <= 0 or not LEAST <= actual / estimated <= MOST:
+        return None
+    return actual / estimated
 
 
 def sample(body: Json, card: ModelCard, actual: int) -> Sample:

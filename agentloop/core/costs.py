@@ -91,6 +91,13 @@ def refusal_is_billed(category: str | None, output: Sequence[object], day: date)
     return bool(output) or (day >= _REFUSALS_BILLED_FROM and category in _BILLED_REFUSALS)
 
 
+def longest_prompt(card: ModelCard, max_tokens: int) -> int:
+    """Tokens of the longest prompt that crosses no step of the prices and leaves a reply of `max_tokens` its room."""
+    room = card.context_window - min(max_tokens, card.max_output_tokens)
+    steps = [p.max_prompt_tokens for p in card.prices if p.max_prompt_tokens is not None]
+    return min([*steps, room if room > 0 else card.context_window])
+
+
 def worst_case(card: ModelCard, prompt_tokens: int, max_tokens: int) -> Decimal:
     """The most that one request can cost: everything written anew, for an hour, and every output token used (USD)."""
     p = prices_for(card, prompt_tokens)

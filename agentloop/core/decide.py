@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Literal
 
-from agentloop.core import costs, cuts, extraction, parking, permits, tokens, view
+from agentloop.core import costs, cuts, extraction, keepalive, parking, permits, results, tokens, view
 from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.types import blocks
@@ -52,6 +52,14 @@ class Deny:
 
     call: Call
     note: str
+
+
+@dataclass(frozen=True)
+class KeepWarm:
+    """Ask the last request again without wanting an answer, so that its cache entries live on while tools run."""
+
+    request: Request
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,14 @@ def _waits(state: State, first: permits.Verdict) -> str:
     return f"{first.why}{others}; '{command}' lets it run, 'agentloop deny …' does not"
 
 
+def while_waiting(state: State, policies: Policies, now: datetime) -> KeepWarm | None:
+    """What to do while calls run; None: wait. Asked whenever the engine is woken, `RunTools` being under way."""
+    ping = keepalive.ping(state, policies, now)
+    if ping is None or now < ping.due_at:
+        return None
+    return KeepWarm(ping.request, Decision(reason=ping.arithmetic, rent_usd=state.rent_usd))
+
+
 def _extraction(state: State, policies: Policies, now: datetime, result: ToolFinished) -> AskAbout | Settle:
     """Ask about a result, unless that was done, it is too large, or the budget has no room for the question."""
     call = next(c for c in blocks.calls(state.turns[-1].reply) if c.id == result.call_id)
@@ -194,6 +210,7 @@ def _request(state: State, policies: Policies) -> Request:
         breakpoints=policies.caching.breakpoints(state, messages),
         max_tokens=_max_tokens(state, policies),
         previous_message_id=state.sent.message_id if state.sent else None,
+        once=view.shown_once(state),
     )
 
 
@@ -217,12 +234,16 @@ def _cut(state: State, policies: Policies, decision: Decision) -> Effect:
         if _shrinks(state, keep_from, told) or len(told) < len(segment):
             return Compact(keep_from, told, "model", decision, drop)
     if state.summary is None and (question := ledger.question(state, keep_from)) is not None:
-        return CallModel(_question(state, policies, question), Decision(rent_usd=state.rent_usd))
+        request = _question(state, policies, question)
+        if request.max_tokens > 0:  # the budget has room for an answer
+            return CallModel(request, Decision(rent_usd=state.rent_usd))
     return Compact(keep_from, segment, "engine", decision, drop)
 
 
 def _question(state: State, policies: Policies, question: str) -> Request:
-    """The next request, with a question behind it that the budget has to pay for too."""
+    """The next request, with a question behind it that the budget has to pay for too. What is to be shown once waits for the
+    turn itself."""
+    state = results.as_facts(state)
     request = _request(state, policies)
     longer = replace(state, given_tokens=state.given_tokens + tokens.estimate(question, state.card.tokenizer))
     asked = (*request.messages, blocks.user(blocks.text(question)))

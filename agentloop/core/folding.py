@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
-from agentloop.core import costs, extraction, parts, results, tokens
+from agentloop.core import calibration, costs, extraction, keepalive, parts, results, tokens
+from agentloop.core.lifetimes import REMEMBERED
 from agentloop.core.permits import Permits
 from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn, changed
 from agentloop.core.wire import SYSTEM
@@ -30,13 +31,8 @@ from agentloop.types.events import (
     ToolFinished,
     ToolStarted,
 )
-from agentloop.types.request import Prefix
+from agentloop.types.request import Prefix, Reply
 from agentloop.types.usage import ModelCard, Ttl, Usage
-
-_GAPS = 20
-"""How many gaps between requests are remembered."""
-_ANNOUNCED = 5
-"""An announced gap counts as so many that were seen."""
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -65,7 +61,8 @@ def begin(body: SessionStarted, at: datetime) -> State:
         played_by=body.played_by,
         started_at=at,
         running_since=at,
-        gaps=(body.expected_gap_s,) * _ANNOUNCED if body.expected_gap_s is not None else (),
+        expected_gap_s=body.expected_gap_s,
+        prior=body.prior,
         permits=Permits(body.grants),
     )
 
@@ -91,12 +88,14 @@ def evolve(state: State, event: Event) -> State:
             return _summarised(state, replied)
         case ModelReplied(purpose="extraction") as replied:
             return changed(_paid(state, replied.reply.usage, replied.reply.priced_by), extraction=_whole_text(replied))
+        case ModelReplied(purpose="keepalive", reply=reply):
+            return keepalive.answered(_paid(state, reply.usage, reply.priced_by), state.pending_at or event.at, reply.usage)
         case ModelReplied() as replied:
             return _replied(state, replied)
         case ModelFailed() as failed:
             return _failed(state, failed)
-        case ToolStarted() as started:
-            return _started(state, started)
+        case ToolStarted() as call:
+            return keepalive.started(_permitted(state, call), call, event.at)
         case ToolFinished() as finished:
             return results.finished(state, finished)
         case CallHeld() as held:
@@ -128,10 +127,12 @@ def _given(state: State, content: Blocks) -> State:
     return changed(state, given=given, given_tokens=given_tokens, trouble=trouble, outcome=None, detail="")
 
 
-def _started(state: State, started: ToolStarted) -> State:
+def _permitted(state: State, started: ToolStarted) -> State:
+    """The call counts against what was granted."""
     call = next((c for c in state.open_calls if c.id == started.call_id), None)
-    permits = state.permits if call is None or started.call_id in state.started else state.permits.started(call)
-    return changed(state, started={**state.started, started.call_id: started.effect}, permits=permits)
+    if call is None or started.call_id in state.started:
+        return state
+    return changed(state, permits=state.permits.started(call))
 
 
 def _answered(state: State, answer: CallAnswered) -> State:
@@ -141,10 +142,15 @@ def _answered(state: State, answer: CallAnswered) -> State:
 
 def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     trouble = state.trouble._replace(handled=True) if state.trouble else None
-    gaps = state.gaps
-    if request.purpose == "turn" and state.sent is not None:
-        gaps = (*gaps, max(0.0, (at - state.sent.at).total_seconds()))[-_GAPS:]
-    return changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, gaps=gaps, refused=())
+    state = changed(state, pending=request, pending_at=at, failure=None, trouble=trouble, refused=())
+    if request.purpose != "turn" or state.sent is None:
+        return state
+    gap_s = max(0.0, (at - state.sent.at).total_seconds())
+    return changed(
+        state,
+        gaps=(*state.gaps, gap_s)[-REMEMBERED:],
+        pinged_s=(*state.pinged_s, state.sent.pinged_s)[-REMEMBERED:],
+    )
 
 
 def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
@@ -157,15 +163,17 @@ def _replied(state: State, replied: ModelReplied) -> State:
     sent_at = state.pending_at or state.running_since
     decision = state.pending.decision if state.pending else None
     rent = decision.rent_usd if decision else state.rent_usd
-    ttl = _tail_ttl(state.pending)
-    prompt_tokens = state.prompt_tokens
+    ttl, marks = _tail_ttl(state.pending), state.pending.breakpoints if state.pending else ()
+    repeated, once_from = state.repeated_tokens, state.once.first if state.once is not None else None
     trouble = _trouble(state, replied)
-    state = changed(
-        _paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None, rent_usd=rent
-    )
+    counted = _counted(state, reply)
+    state = changed(_paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None,
+                    rent_usd=rent, counted=counted)  # fmt: skip
     if trouble is not None and trouble.kind != "paused":
-        kept = Sent(sent_at, prompt_tokens, len(state.given), reply.message_id, ttl)
-        return changed(state, sent=kept)
+        kept = Sent(sent_at, repeated, len(state.given), reply.message_id, ttl, once_from=once_from)
+        again = changed(state, sent=kept)
+        return _smaller(again) if trouble.kind == "window_exceeded" and state.once is not None else again
+    state = results.as_facts(state)
     content = blocks.without_blanks(reply.content)
     size = tokens.blocks_tokens(content, state.card.tokenizer) + _loaded_tokens(state, content)
     turn = Turn(state.given, state.given_tokens, content, size, reply.message_id)
@@ -184,9 +192,22 @@ def _replied(state: State, replied: ModelReplied) -> State:
         extraction=None,
         extraction_failed=False,
         started={},
-        sent=Sent(sent_at, prompt_tokens, 0, reply.message_id, ttl),
+        announced=None,
+        sent=Sent(sent_at, repeated, 0, reply.message_id, ttl, once_from=once_from, breakpoints=marks),
         facts_recalled=results.recalled(state, content),
     )
+
+
+def _counted(state: State, reply: Reply) -> float:
+    """What the usage of a reply says of the estimate of its prompt; of another model's, or without any, what was known."""
+    if reply.priced_by is not None or reply.usage_estimated:
+        return state.counted
+    return calibration.factor(state.prompt_tokens, reply.usage.prompt_tokens) or state.counted
+
+
+def _smaller(state: State) -> State:
+    """A request that was too long is asked again with the facts of what it showed whole, before anything is cut."""
+    return changed(results.as_facts(state), trouble=None, failure=None)
 
 
 def _loaded_tokens(state: State, content: Blocks) -> int:
@@ -266,14 +287,18 @@ def _failed(state: State, failed: ModelFailed) -> State:
         state = changed(_paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
     if failure.kind == "interrupted":  # its gap would count twice when it is asked again
         counted = state.pending is not None and state.pending.purpose == "turn" and state.sent is not None
-        return changed(state, pending=None, pending_at=None, gaps=state.gaps[:-1] if counted else state.gaps)
+        state = changed(state, pending=None, pending_at=None)
+        return changed(state, gaps=state.gaps[:-1], pinged_s=state.pinged_s[:-1]) if counted else state
     if failure.retry_in_s is not None:
         return state
     if failed.purpose == "summary":
         return changed(state, summary="", summary_failures=state.summary_failures + 1, pending=None, pending_at=None)
+    if failed.purpose == "keepalive":
+        return keepalive.failed(state)
     if failed.purpose == "extraction":
         return changed(state, extraction="", extraction_failed=True, pending=None, pending_at=None)
-    return changed(state, failure=failure, pending=None, pending_at=None)
+    state = changed(state, failure=failure, pending=None, pending_at=None)
+    return _smaller(state) if failure.kind == "prompt_too_long" and state.once is not None else state
 
 
 def asked_tokens(state: State, pending: ModelRequested) -> int:

@@ -86,7 +86,8 @@ def _in_text(text: str, environment: Mapping[str, str]) -> list[tuple[str, str, 
 
 
 def divergence(before: Request, after: Request) -> Divergence | None:
-    """Where `after` stops extending `before`; None where it extends it, as it does between two compactions."""
+    """Where `after` stops extending `before`; None where it extends it, as it does between two compactions. In the place of
+    a result that was shown once, another answer to the same call may stand."""
     if before.prefix.model != after.prefix.model:
         return Divergence("model_changed", "model", 0, before.prefix.model, after.prefix.model)
     if before.prefix.tools != after.prefix.tools:
@@ -95,11 +96,11 @@ def divergence(before: Request, after: Request) -> Divergence | None:
         return first_difference("system_changed", "system", before.prefix.system.encode(), after.prefix.system.encode())
     same = _same_messages(before, after)
     old, new = _blocks(before, same), _blocks(after, same)
-    for i, (where, block) in enumerate(old):
+    for i, one in enumerate(old):
         if i >= len(new):
-            return Divergence("messages_changed", where, 0, _shown(block, 0), "")
-        if new[i][1] != block:
-            return first_difference("messages_changed", where, block, new[i][1])
+            return Divergence("messages_changed", one.where, 0, _shown(one.data, 0), "")
+        if new[i].data != one.data and not (one.once and new[i].answers == one.answers):
+            return first_difference("messages_changed", one.where, one.data, new[i].data)
     return None
 
 
@@ -109,10 +110,26 @@ def _same_messages(before: Request, after: Request) -> int:
     return next((i for i, (a, b) in pairs if a is not b and a.wire != b.wire), min(len(before.messages), len(after.messages)))
 
 
-def _blocks(request: Request, first: int) -> list[tuple[str, bytes]]:
-    """The blocks of the messages from `first` on, each with its role: consecutive messages of one role are one turn."""
+class _Placed(NamedTuple):
+    where: str
+    data: bytes
+    """The block with its role: consecutive messages of one role are one turn."""
+    answers: object
+    """The call that it is the result of."""
+    once: bool
+    """Whether it was shown once: the next request need not repeat it."""
+
+
+def _blocks(request: Request, first: int) -> list[_Placed]:
+    """The blocks of the messages from `first` on."""
+    last = len(request.messages) - 1
     return [
-        (f"messages.{i}.content.{j}", message.role.encode() + b" " + compact(block))
+        _Placed(
+            where=f"messages.{i}.content.{j}",
+            data=message.role.encode() + b" " + compact(block),
+            answers=block.get("tool_use_id"),
+            once=i == last and j in request.once,
+        )
         for i, message in enumerate(request.messages[first:], first)
         for j, block in enumerate(message.content)
     ]

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 
-from agentloop.core import tokens
-from agentloop.core.state import State, changed
+from agentloop.core import costs, tokens
+from agentloop.core.state import Once, State, changed
 from agentloop.types import blocks
 from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL, Blocks, Call
-from agentloop.types.events import ResultExtracted, ToolFinished
+from agentloop.types.events import ResultExtracted, ToolCard, ToolFinished
+from agentloop.types.request import Prefix
+from agentloop.types.usage import ModelCard
 
-_LEAST_HANDLE = 8
+LEAST_HANDLE = 8
 """Characters of a digest that name a result."""
 
 
@@ -47,15 +49,53 @@ def answered(state: State) -> State:
     digest = _what_happened(calls, by_id)
     names = tuple(r.name for r in state.results)
     invalid = all(r.outcome == "invalid" for r in state.results)
+    size = tokens.blocks_tokens(given, state.card.tokenizer)
+    once = _once(changed(state, given=given, given_tokens=size), by_id)
     return changed(
         state,
         given=given,
-        given_tokens=tokens.blocks_tokens(given, state.card.tokenizer),
+        given_tokens=size + (once.extra_tokens if once is not None else 0),
+        once=once,
         results=(),
         permits=state.permits.came_in(names, state.tools),
         repeats=(digest, state.repeats[1] + 1 if digest == state.repeats[0] else 1),
         invalid_turns=state.invalid_turns + 1 if invalid else 0,
     )
+
+
+def _once(state: State, results: Mapping[str, ToolFinished]) -> Once | None:
+    """Which results are shown whole this once, first come first served: none that would take the prompt, as the API will
+    probably count it, over a step of the prices or out of the window."""
+    family = state.card.tokenizer
+    left = int(costs.longest_prompt(state.card, state.limits.max_tokens) / state.counted) - state.prompt_tokens
+    wholes: dict[str, str] = {}
+    extra, first = 0, len(state.given)
+    for i, block in enumerate(state.given):
+        result = results.get(str(block.get("tool_use_id")))
+        if result is None or result.once is None:
+            continue
+        more = tokens.block_tokens({**block, "content": result.once}, family) - tokens.block_tokens(block, family)
+        if more <= left - extra:
+            wholes[result.call_id], extra, first = result.once, extra + more, min(first, i)
+    return Once(wholes, extra, first, tokens.blocks_tokens(state.given[:first], family)) if wholes else None
+
+
+def as_facts(state: State) -> State:
+    """The state with facts in the place of whatever was to be shown whole."""
+    if state.once is None:
+        return state
+    return changed(state, once=None, given_tokens=state.given_tokens - state.once.extra_tokens)
+
+
+def may_see_once(card: ModelCard, prefix: Prefix) -> bool:
+    """Whether a result may be replaced by its facts once it was answered: not where thinking behind it is bound to what stood
+    there. https://platform.claude.com/docs/en/build-with-claude/preserved-thinking"""
+    return not card.checks_thinking_prefix or (prefix.thinking or {}).get("type") == "disabled"
+
+
+def mode(tool: ToolCard, state: State) -> str:
+    """How a tool's large results are shown in a session: as it declares, where the model's rules allow that."""
+    return "facts" if tool.facts == "see_once" and not may_see_once(state.card, state.prefix) else tool.facts
 
 
 def _what_happened(calls: tuple[Call, ...], results: dict[str, ToolFinished]) -> str:
@@ -67,7 +107,7 @@ def recalled(state: State, content: Blocks) -> Mapping[str, frozenset[str]]:
     """What the model has asked more of, with the calls of this reply."""
     asked = [str(c.input.get("handle") or "") for c in blocks.calls(content) if c.name == RECALL and isinstance(c.input, dict)]
     found = dict(state.facts_recalled)
-    for handle in (h for h in asked if len(h) >= _LEAST_HANDLE):
+    for handle in (h for h in asked if len(h) >= LEAST_HANDLE):
         for tool, digests in state.facts_shown.items():
             if named := frozenset(d for d in digests if d.startswith(handle)):
                 found[tool] = found.get(tool, frozenset()) | named

@@ -11,11 +11,11 @@ from agentloop.core.permits import Permits
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call, Message
-from agentloop.types.events import BudgetSeen, Effect, Limits, ModelRequested, Outcome, ToolCard, ToolFinished
-from agentloop.types.request import Failure, Prefix
+from agentloop.types.events import BudgetSeen, Effect, Limits, ModelRequested, Outcome, Prior, ToolCard, ToolFinished
+from agentloop.types.request import Breakpoint, Failure, Prefix
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
-__all__ = ["Segment", "Sent", "State", "Trouble", "TroubleKind", "Turn", "changed"]
+__all__ = ["Announced", "Once", "Segment", "Sent", "State", "Trouble", "TroubleKind", "Turn", "changed"]
 
 TroubleKind = Literal["truncated", "window_exceeded", "empty", "paused", "duplicate_ids", "refused", "unknown_stop"]
 
@@ -58,11 +58,35 @@ class Trouble(NamedTuple):
     """Whether something was done about it: the model was told, or asked again."""
 
 
+class Once(NamedTuple):
+    """Results that are shown whole until a reply to them stands; then their facts, which `State.given` holds already."""
+
+    wholes: Mapping[str, str]
+    """By the id of the call."""
+    extra_tokens: int
+    """What they take more than their facts."""
+    first: int
+    """The block of `State.given` that is the first of them. From there on nothing is written to the cache."""
+    tokens_before: int
+    """Estimated tokens of the blocks of `State.given` before it."""
+
+
+class Announced(NamedTuple):
+    """A wait whose end is known: tools are running that said how long they take."""
+
+    since: datetime
+    until: datetime
+    given_up: bool = False
+    """A ping came to nothing: no other is sent before the next request."""
+
+
 class Sent(NamedTuple):
     """The last request for a turn that was answered."""
 
     at: datetime
+    """When its cache entries were last used: when it was sent, or the last ping that kept them alive."""
     prompt_tokens: int
+    """Estimated tokens of it that the next request repeats: all, up to what is shown once."""
     given_blocks: int
     """How many blocks of `State.given` it carried already (0 once its reply is a turn)."""
     message_id: str
@@ -70,6 +94,12 @@ class Sent(NamedTuple):
     """How long its end was asked to be cached; None where it was not."""
     cut: bool = False
     """A compaction came after it: what it left in the cache behind the session state cannot be read any more."""
+    once_from: int | None = None
+    """The block of its last message from which on it was not written, because of what it showed once."""
+    breakpoints: tuple[Breakpoint, ...] = ()
+    """Where it asked for cache entries."""
+    pinged_s: float = 0.0
+    """Seconds from when it was sent to the last ping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +136,8 @@ class State:
     given: Blocks = ()
     """What the next request gives to the model."""
     given_tokens: int = 0
+    """Estimated tokens of it as the next request carries it: with results whole that are shown once."""
+    once: Once | None = None
     open_calls: tuple[Call, ...] = ()
     """Calls of the last reply that have no answer yet."""
     results: tuple[ToolFinished, ...] = ()
@@ -117,6 +149,7 @@ class State:
     """Whether it did not answer, in this turn."""
     started: Mapping[str, Effect] = field(default_factory=dict)
     """Calls that were started and have not finished, with the effect that was recorded."""
+    announced: Announced | None = None
     asked: int = 0
     """Replies to requests for a turn: what `max_turns` counts."""
     pending: ModelRequested | None = None
@@ -124,7 +157,15 @@ class State:
     pending_at: datetime | None = None
     sent: Sent | None = None
     gaps: tuple[float, ...] = ()
-    """Seconds between the starts of the last requests for a turn."""
+    """Seconds from when the cache entries were last used, by a request for a turn or a ping, to the next request for a turn."""
+    pinged_s: tuple[float, ...] = ()
+    """By gap, the seconds before it through which pings had kept the entries alive; 0 where none was sent."""
+    expected_gap_s: float | None = None
+    """What was announced of them when the session started."""
+    prior: Prior | None = None
+    """What was known then of the agent's earlier sessions."""
+    counted: float = 1.0
+    """Tokens that the API counted in the last prompt, as a multiple of those estimated."""
     rent_usd: Decimal = Decimal(0)
     trouble: Trouble | None = None
     failure: Failure | None = None
@@ -195,6 +236,16 @@ class State:
         """Estimated tokens of the next request."""
         given = self.given_tokens if self.turns else 0
         return self.prefix_tokens + self.opening_tokens + self.state_tokens + self.turns_tokens + given
+
+    @property
+    def probable_tokens(self) -> int:
+        """Tokens that the API will probably count in the next request: where a limit is given in its tokens, these count."""
+        return round(self.prompt_tokens * self.counted)
+
+    @property
+    def repeated_tokens(self) -> int:
+        """Estimated tokens of the next request that the one after it repeats, without a cut: up to what is shown once."""
+        return self.prompt_tokens - (self.given_tokens - self.once.tokens_before if self.once is not None else 0)
 
 
 if TYPE_CHECKING:

@@ -158,6 +158,21 @@ class StreamedReply:
         return found
 
 
+def whole(data: Any, request_id: str | None, body_bytes: int) -> Reply:
+    """The reply that came in one piece, as to a request with `max_tokens: 0`. Raises StreamBroken where it is none."""
+    if not isinstance(data, dict) or data.get("type") != "message":
+        raise StreamBroken(f"not an API answer: expected a message, found {str(data)[:80]!r}")
+    made = StreamedReply()
+    made.feed({"type": "message_start", "message": data})
+    for index, block in enumerate(data.get("content") or ()):
+        made.feed({"type": "content_block_start", "index": index, "content_block": block})
+        made.feed({"type": "content_block_stop", "index": index})
+    stopped = {k: data.get(k) for k in ("stop_reason", "stop_details")}
+    made.feed({"type": "message_delta", "delta": stopped, "usage": data.get("usage")})
+    made.feed({"type": "message_stop"})
+    return made.reply(request_id, body_bytes)
+
+
 def read_usage(data: Json) -> Usage | None:
     """Usage as the API reports it; None where a figure is missing, not a number, or negative."""
     figures, iterations = _figures(data), _iterations(data.get("iterations"))

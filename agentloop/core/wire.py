@@ -12,17 +12,18 @@ SYSTEM = -1
 
 
 def body(request: Request) -> bytes:
-    """The body of `POST /v1/messages`: streaming, with cache diagnostics asked for.
+    """The body of `POST /v1/messages`: streaming where an answer is wanted, with cache diagnostics asked for.
 
     https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics
     """
     head = _head(request.prefix, _ttl_of_system(request.breakpoints))
     messages = b",".join(_marked(i, m, request.breakpoints) for i, m in enumerate(request.messages))
-    tail = {
+    tail: Json = {
         "max_tokens": request.max_tokens,
         "diagnostics": {"previous_message_id": request.previous_message_id},
-        "stream": True,
     }
+    if request.max_tokens:  # the API refuses `stream` together with `max_tokens: 0`
+        tail["stream"] = True
     return head[:-1] + b',"messages":[' + messages + b"]," + compact(tail)[1:]
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from agentloop.core import costs, extraction, wire
 from agentloop.core.choices import BudgetPolicy
-from agentloop.core.decide import AskAbout, CallModel, Settle
+from agentloop.core.decide import AskAbout, CallModel, KeepWarm, Settle
 from agentloop.core.folding import asked_tokens, evolve
 from agentloop.core.state import State, changed
 from agentloop.core.tokens import DEFAULT_FAMILY, estimate
@@ -37,6 +37,20 @@ def about(effect: AskAbout, state: State, budget: BudgetPolicy, shell: Shell, no
             reply = happened.body.reply.model_copy(update={"priced_by": card})
             happened = Happened(happened.at, happened.body.model_copy(update={"reply": reply}))
         yield happened
+
+
+def kept_warm(effect: KeepWarm, turn: int, shell: Shell, now: datetime) -> Iterator[Happened]:
+    """A ping and what came of it. It is tried once: the answers of the calls wait for one attempt at most."""
+    body = wire.body(effect.request)
+    yield Happened(now, _requested(effect.request, turn).model_copy(update={"decision": effect.decision}))
+    started = shell.clock.monotonic()
+    answer = next(shell.model.ask(body))
+    if isinstance(answer, Failure):
+        failure = answer.model_copy(update={"retry_in_s": None})
+        yield Happened(shell.clock.now(), ModelFailed(turn=turn, purpose="keepalive", failure=failure))
+    else:
+        took = round(shell.clock.monotonic() - started, 6)
+        yield Happened(shell.clock.now(), ModelReplied(turn=turn, purpose="keepalive", reply=answer, duration_s=took))
 
 
 def settled(effect: Settle, blobs: Blobs) -> ResultExtracted:

@@ -9,11 +9,11 @@ from agentloop.core.decide import AskAbout, CallModel, Compact, Deny, Effect, Fi
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
 from agentloop.crash_points import reached
-from agentloop.engine import asking, recovery, tools
+from agentloop.engine import asking, recovery, tools, waiting
 from agentloop.engine.shell import Happened, Observer, Shell
 from agentloop.ports import Log
 from agentloop.types import blocks
-from agentloop.types.events import Body, CallHeld, Compacted, InputGiven, SessionEnded, ToolStarted
+from agentloop.types.events import Body, CallHeld, Compacted, InputGiven, SessionEnded
 
 __all__ = ["Observer", "Shell", "perform", "run"]
 
@@ -68,9 +68,7 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
             yield Happened(now, result)
             reached("extraction.recorded")
         case RunTools(calls=calls):
-            for i, body in enumerate(tools.answers(calls, state, policies.facts, shell.tools, shell.blobs)):
-                first = i == 0 and isinstance(body, ToolStarted)  # the line by which replay knows what was decided
-                yield Happened(now if first else shell.clock.now(), body)
+            yield from waiting.answered(calls, state, policies, shell, now)
         case Hold(calls=held):
             for verdict in held:
                 call = verdict.call

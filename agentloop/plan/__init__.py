@@ -149,6 +149,11 @@ def _notes(asked: Asked, past: Sequence[Past], known: Sequence[Costs], learned: 
         found.append(f"no recorded usage of {start.card.id} here: its tokens are estimated (docs/tokens.md)")
     if isinstance(asked.policies.ledger, ModelLedger) and not any(b.summary for p in past for b in p.besides):
         found.append("what asking the model for the session state costs is not in it")
+    for one in past:
+        found += [f"session '{one.session_id}' is played without {what}" for what in one.recording.left_out]
+        if one.pings:
+            pings = f"the {one.pings} pings" if one.pings > 1 else "the ping"
+            found.append(f"session '{one.session_id}' is played without {pings} that kept its cache warm: its waits go cold")
     if too_long := sum(not c.fits for c in known):
         found.append(
             f"{too_long} of {len(known)} sessions do not fit the model's window uncut: 'never' and the plain loop end early"

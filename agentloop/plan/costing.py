@@ -33,7 +33,7 @@ def costs_of(
     start, card = _unlimited(start), start.card
     run = _usages(past, start, policies, learned)
     never = _usages(past, start, preset("never").model_copy(update={"facts": Whole()}), learned)
-    naive = [Usage(input_tokens=u.prompt_tokens, output_tokens=u.output_tokens) for u in never]
+    naive = [_uncached(u) for u in never]
     besides = sum((_again(b, policies, card, others) for b in past.besides), Decimal(0))
     return Costs(len(run), _sum(run, card) + besides, _sum(never, card), _sum(naive, card), fits=len(never) == len(run))
 
@@ -51,7 +51,9 @@ def _usages(past: Past, start: SessionStarted, policies: PolicySettings, learned
     played = driver.play(past.recording, start.card, policies.policies(), past.gaps_s or None, start=start)
     sizes = Sizes(start.prefix, start.card)
     return [
-        _scaled(turn.usage, sizes.factor(turn.request.messages, learned), _output(output, step.reply, past, start.card))
+        _scaled(
+            turn.usage, sizes.factor(turn.request.messages, learned), _output(output, step.reply, past, start.card), step.reply
+        )
         for turn, step, output in zip(played.turns, past.recording.steps, past.output_tokens, strict=False)
     ]
 
@@ -64,13 +66,25 @@ def _output(recorded: int, reply: Blocks, past: Past, card: ModelCard) -> int:
     return round(recorded * now / before) if before else recorded
 
 
-def _scaled(usage: Usage, factor: float, output_tokens: int) -> Usage:
+def _uncached(usage: Usage) -> Usage:
+    return Usage(
+        input_tokens=usage.prompt_tokens, output_tokens=usage.output_tokens, web_search_requests=usage.web_search_requests
+    )
+
+
+def _searches(reply: Blocks) -> int:
+    """Web searches that a reply paid for: those that failed cost nothing, and bring no list."""
+    return sum(b.get("type") == "web_search_tool_result" and isinstance(b.get("content"), list) for b in reply)
+
+
+def _scaled(usage: Usage, factor: float, output_tokens: int, reply: Blocks) -> Usage:
     return Usage(
         input_tokens=round(usage.input_tokens * factor),
         cache_read_input_tokens=round(usage.cache_read_input_tokens * factor),
         ephemeral_5m_input_tokens=round(usage.ephemeral_5m_input_tokens * factor),
         ephemeral_1h_input_tokens=round(usage.ephemeral_1h_input_tokens * factor),
         output_tokens=output_tokens,
+        web_search_requests=_searches(reply),
     )
 
 

@@ -11,6 +11,7 @@ from agentloop.plan.past import Past, past
 from agentloop.plan.sizes import learned
 from agentloop.policies import recorded
 from agentloop.ports import SessionStore, Summary
+from agentloop.prior import kind
 from agentloop.report import report
 from agentloop.types.base import Frozen
 from agentloop.types.events import Event, SessionStarted
@@ -51,7 +52,7 @@ def history(sessions: SessionStore, agent: str, played_by: str, before: datetime
     `before`. Where some were played by the same kind of player, the others do not count."""
     unreadable: list[str] = []
     read = list(_newest(sessions, agent, before, unreadable))
-    alike = [(i, events) for i, events in read if _kind(_start(events).played_by) == _kind(played_by)]
+    alike = [(i, events) for i, events in read if kind(_start(events).played_by) == kind(played_by)]
     known: dict[str, Calibration] = {}
     for _, events in alike:
         model = _start(events).card.id
@@ -110,7 +111,3 @@ def _start(events: list[Event]) -> SessionStarted:
     start = events[0].body
     assert isinstance(start, SessionStarted)
     return start
-
-
-def _kind(played_by: str) -> str:
-    return played_by.partition(":")[0]

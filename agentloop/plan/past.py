@@ -1,6 +1,7 @@
 """What a past session tells of the next one: what was said, called and answered, at which gaps, and what it used."""
 
 from collections.abc import Sequence
+from itertools import islice, permutations
 from typing import Any, NamedTuple
 
 from agentloop.core.folding import begin, evolve
@@ -39,6 +40,8 @@ class Past(NamedTuple):
     tokenizer: str
     """By which the output was counted."""
     besides: tuple[Besides, ...] = ()
+    pings: int = 0
+    """How often the cache was kept warm while tools ran. Played again, it goes cold instead, so these are not paid besides."""
 
     @property
     def turns(self) -> int:
@@ -92,10 +95,12 @@ def past(events: Sequence[Event], blobs: Blobs) -> Past | None:
     first = events[0]
     assert isinstance(first.body, SessionStarted)
     state = begin(first.body, first.at)
-    outputs, besides = [], []
+    outputs, besides, pings = [], [], 0
     for event in events[1:]:
         after = evolve(state, event)
         match event.body:
+            case ModelReplied(purpose="keepalive"):
+                pings += 1
             case ModelReplied(purpose=purpose, reply=reply):
                 if purpose == "turn" and len(after.turns) > len(state.turns):
                     outputs.append(reply.usage.output_tokens)
@@ -111,7 +116,7 @@ def past(events: Sequence[Event], blobs: Blobs) -> Past | None:
         return None
     said = recording(events, blobs)
     gaps = RecordedClock(said, None).gaps_s
-    return Past(said.id, said, tuple(outputs), gaps, first.body.card.tokenizer, tuple(besides))
+    return Past(said.id, said, tuple(outputs), gaps, first.body.card.tokenizer, tuple(besides), pings)
 
 
 def _closed(step: Step) -> Step:
@@ -136,7 +141,9 @@ def _id(call_id: str, number: int) -> str:
 
 def _renumbered(block: Block, number: int) -> Block:
     """A block with other digits in its texts, and an id of its own. A nought stays one: no number may begin with it."""
-    turned = "".join(str((d + number - 1) % 9 + 1) for d in range(1, 10))
+    times, turn = divmod(number - 1, 8)  # eight turns of the digits are new; behind those, turns of another order of them
+    order = "".join(next(islice(permutations("123456789"), times, None)))
+    turned = order[turn + 1 :] + order[: turn + 1]
     ids = {key: _id(str(block[key]), number) for key in ("id", "tool_use_id") if key in block}
     return {k: _translated(v, str.maketrans("123456789", turned)) for k, v in block.items()} | ids
 

@@ -15,6 +15,7 @@ from agentloop.policies.threshold import Threshold
 from agentloop.types.base import Json, Settings
 
 __all__ = [
+    "PRESETS",
     "ByKind",
     "EngineLedger",
     "EveryTurn",
@@ -77,16 +78,22 @@ def recorded(data: Json) -> PolicySettings:
 
 def _completed(data: Json) -> Json:
     """With what held before there was a setting for it, where a log is older than the setting: it replays by that."""
-    ledger, facts, budget = data.get("ledger"), data.get("facts"), data.get("budget")
+    ledger, facts, compaction, caching = (data.get(k) for k in ("ledger", "facts", "compaction", "caching"))
+    budget = data.get("budget")
     if isinstance(ledger, dict) and ledger.get("kind") == "engine":
         ledger = {"index_share": None, **ledger}
     elif isinstance(ledger, dict) and isinstance(engine := ledger.get("engine"), dict):
         ledger = {**ledger, "engine": {"index_share": None, **engine}}
     if isinstance(facts, dict) and facts.get("kind") == "by_kind":
         facts = {"growth": 1.0, **facts}
+    if isinstance(compaction, dict) and compaction.get("kind") == "rent":
+        compaction = {"edition": 1, **compaction}
+    if isinstance(caching, dict):
+        caching = {"edition": 1, **caching}
     if isinstance(budget, dict) and budget.get("kind") == "hard":
         budget = {"wrap_up_at": None, **budget}
-    return data | {k: v for k, v in (("ledger", ledger), ("facts", facts), ("budget", budget)) if v is not None}
+    known = {"ledger": ledger, "facts": facts, "compaction": compaction, "caching": caching, "budget": budget}
+    return data | {k: v for k, v in known.items() if v is not None}
 
 
 def preset(name: str) -> PolicySettings:
@@ -108,7 +115,7 @@ def from_settings(
     """A preset with the settings of a workspace. `every_turn` keeps its own state and caching: it is a baseline."""
     compaction = base.compaction
     changes: Json = {"keep_pairs": keep_pairs} if not isinstance(compaction, Never) else {}
-    if isinstance(compaction, Rent) and tail_ttl != "off":
+    if isinstance(compaction, Rent):
         changes["ttl"] = tail_ttl
     try:
         cuts = base.caching.cuts

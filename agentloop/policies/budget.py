@@ -120,6 +120,8 @@ class HardBudget(Settings):
             return max(state.card.max_output_tokens, self.least_output_tokens)
         left = left_usd - costs.worst_case(state.card, state.prompt_tokens, 0)
         price = costs.prices_for(state.card, state.prompt_tokens).output / MILLION
+        if price == 0:  # a model of one's own, without a bill
+            return state.card.max_output_tokens if left > 0 else 0
         return int((left / price).to_integral_value(rounding=ROUND_FLOOR)) if left > 0 else 0
 
 

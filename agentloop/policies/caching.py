@@ -22,7 +22,8 @@ class FourMarks(Settings):
 
     3 makes any number of parallel results safe: the API looks back over 20 positions only, and from there it finds the
     last request's entry at once. Longer lifetimes must come first (docs/build-with-claude/prompt-caching).
-    A tail that will hardly be read before it dies is not written at all.
+    A tail that will hardly be read before it dies is not written at all. Nor is a result that is shown once: 4 stands before
+    the first of them, and what follows in their message is written one request later, when its bytes are those that stay.
     """
 
     kind: Literal["four_marks"] = "four_marks"
@@ -32,6 +33,8 @@ class FourMarks(Settings):
     tail_ttl: ChosenTtl = "auto"
     cuts: bool = True
     """Whether the compaction policy cuts a history that has gone cold: then less of it has to be written again."""
+    edition: Literal[1, 2] = 2
+    """1: as it was planned before the length to which rent lets a history grow was taken into account."""
 
     @model_validator(mode="after")
     def _longest_first(self) -> "FourMarks":
@@ -43,7 +46,7 @@ class FourMarks(Settings):
     def lifetimes(self, state: State) -> Lifetimes:
         """Those that are set; the others as they are cheapest, in the order that the API wants."""
         given = (self.static_ttl, self.state_ttl, self.tail_ttl)
-        plan = lifetimes.planned(state, self.cuts)
+        plan = lifetimes.planned(state, self.cuts, bounded=self.edition > 1)
         static, behind, tail = (own if ttl == "auto" else ttl for ttl, own in zip(given, plan, strict=True))
         if tail == "1h" and "5m" in (static, behind):
             tail = "5m" if "5m" in given[:2] else tail
@@ -58,9 +61,10 @@ class FourMarks(Settings):
         static = _mark(SYSTEM, 0, ttl.static) if state.prefix.system or state.prefix.tools else None
         # in a view of one message, the last request ended inside of what the state's mark covers
         behind_state = len(messages) > 1 or ttl.state == "off"
+        once_from = state.once.first if state.once is not None else None
         marks = (
             _previous_end(state, messages, ttl.tail if behind_state else ttl.state),
-            _last(messages, len(messages) - 1, ttl.tail),
+            _last(messages, len(messages) - 1, ttl.tail, once_from),
             _last(messages, 0, ttl.state),
             static,
         )
@@ -73,16 +77,19 @@ def _previous_end(state: State, messages: Sequence[Message], ttl: WrittenTtl) ->
     if sent is None or sent.cut:
         return None
     if sent.given_blocks:
-        return _mark(len(messages) - 1, sent.given_blocks - 1, ttl)
+        return _last(messages, len(messages) - 1, ttl, sent.given_blocks if sent.once_from is None else sent.once_from)
     question = len(messages) - (3 if state.given else 2)
-    return _last(messages, question, ttl) if question >= 0 else None
+    return _last(messages, question, ttl, sent.once_from) if question >= 0 else None
 
 
-def _last(messages: Sequence[Message], index: int, ttl: WrittenTtl) -> Breakpoint | None:
-    """A mark on the last block of a message that can carry one: thinking cannot."""
-    content = messages[index].content
+def _last(messages: Sequence[Message], index: int, ttl: WrittenTtl, before: int | None = None) -> Breakpoint | None:
+    """A mark on the last block of a message that can carry one: thinking cannot. `before`: the block that it has to stand
+    before, if only at the end of the message before."""
+    content = messages[index].content[:before]
     block = next((i for i in range(len(content) - 1, -1, -1) if content[i].get("type") not in THINKING), None)
-    return _mark(index, block, ttl) if block is not None else None
+    if block is None:
+        return _last(messages, index - 1, ttl) if before is not None else None
+    return _mark(index, block, ttl)
 
 
 def _mark(message: int, block: int, ttl: WrittenTtl) -> Breakpoint | None:

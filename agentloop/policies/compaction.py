@@ -13,11 +13,12 @@ from pydantic import Field
 from agentloop.core import costs, cuts, lifetimes
 from agentloop.core.choices import LedgerPolicy
 from agentloop.core.costs import MILLION
+from agentloop.core.lifetimes import WrittenTtl
 from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.types.base import Settings
 from agentloop.types.events import Decision
-from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
+from agentloop.types.usage import TTL_SECONDS, Prices
 
 NOT_SHORTER = "the state would be longer than what it stands for"
 
@@ -79,8 +80,11 @@ class Rent(Settings):
     keep_pairs: int = Field(default=6, ge=1)
     hard_cap_tokens: int = Field(default=150_000, ge=1_000)
     """Above this prompt a cut is made for the quality of answers, whatever it costs."""
-    ttl: Ttl | Literal["auto"] = "auto"
+    ttl: WrittenTtl | Literal["auto"] = "auto"
     """Lifetime of the moving part, as the caching policy writes it; `auto`: as it is planned."""
+    edition: Literal[1, 2] = 2
+    """1: as it was decided before lifetimes knew how long rent lets a history grow, the cap what the API had counted, and what
+    was never written was known to be cold."""
 
     def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
         """A cut when the rent that was paid reaches its price."""
@@ -102,14 +106,16 @@ class Rent(Settings):
         return Decision(keep_from=keep_from, reason=reason, rent_usd=state.rent_usd, price_usd=price, saves_usd=saves)
 
     def _warm(self, state: State, now: datetime) -> bool:
-        """Whether the last request is still cached: by the clock, never by the last reply's usage."""
+        """Whether the last request is still cached, if it ever was: by the clock, never by the last reply's usage."""
         assert state.sent is not None
-        ttl = (state.sent.ttl or "5m") if self.ttl == "auto" else self.ttl
-        return (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
+        ttl = self.ttl
+        if ttl == "auto":
+            ttl = state.sent.ttl or ("5m" if self.edition == 1 else "off")
+        return ttl != "off" and (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
 
     def _write(self, state: State, p: Prices) -> Decimal:
         """What a token of the moving part costs when it is written."""
-        ttl = lifetimes.planned(state).tail if self.ttl == "auto" else self.ttl
+        ttl = lifetimes.planned(state, bounded=self.edition > 1).tail if self.ttl == "auto" else self.ttl
         return {"5m": p.cache_write_5m, "1h": p.cache_write_1h, "off": p.input}[ttl]
 
     def _price(self, state: State, p: Prices, segment: int, gain: int, warm: bool) -> Decimal:
@@ -128,8 +134,9 @@ class Rent(Settings):
     def _reason(self, state: State, price: Decimal, saves: Decimal, warm: bool) -> str | None:
         if price <= 0:
             return f"the cache is {'warm' if warm else 'cold'} and a cut makes this very request cheaper by {-price:.4f} USD"
-        if state.prompt_tokens > min(self.hard_cap_tokens, *_steps(state)):
-            return f"the prompt of {state.prompt_tokens:,} tokens is over the cap"
+        size = state.probable_tokens if self.edition > 1 else state.prompt_tokens
+        if size > min(self.hard_cap_tokens, costs.longest_prompt(state.card, state.limits.max_tokens)):
+            return f"the prompt of {size:,} tokens is over the cap"
         left = state.limits.max_turns - state.asked if state.limits.max_turns is not None else None
         if left is not None and saves * left < price:
             return None
@@ -140,13 +147,6 @@ class Rent(Settings):
 
 def _segment_tokens(state: State, ledger: LedgerPolicy, keep_from: int) -> int:
     return estimate(ledger.segment(state, keep_from), state.card.tokenizer)
-
-
-def _steps(state: State) -> list[int]:
-    """Prompt lengths at which the price of the whole request jumps, and the window itself."""
-    steps = [p.max_prompt_tokens for p in state.card.prices if p.max_prompt_tokens is not None]
-    room = state.card.context_window - min(state.limits.max_tokens, state.card.max_output_tokens)
-    return [*steps, room if room > 0 else state.card.context_window]
 
 
 Compaction = Never | EveryTurn | KeepPairs | Rent

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from agentloop.core import costs
+from agentloop.core.folding import prefix_tokens
 from agentloop.core.tokens import blocks_tokens
 from agentloop.core.wire import SYSTEM, body
 from agentloop.errors import UsageError
@@ -229,7 +230,7 @@ class _Bench:
 
     def _size(self, messages: Sequence[Message]) -> int:
         family = self._card.tokenizer
-        return self._place.state.prefix_tokens + sum(blocks_tokens(m.content, family) for m in messages)
+        return prefix_tokens(self._place.state.prefix, self._card) + sum(blocks_tokens(m.content, family) for m in messages)
 
 
 def _said(reply: Reply, answer: str) -> Said:

@@ -59,7 +59,7 @@ def questions(recording: Recording, turns: int) -> list[Question]:
 def chosen(found: Sequence[Question], most: int) -> list[Question]:
     """So many of them: of each kind as many as can be, evenly over the session."""
     by_kind = {kind: [q for q in found if q.kind == kind] for kind in KINDS}
-    in_turn = (kind for i in range(most) for kind in KINDS if i < len(by_kind[kind]))
+    in_turn = (kind for i in range(min(most, len(found))) for kind in KINDS if i < len(by_kind[kind]))
     wanted = Counter(islice(in_turn, most))
     kept = [q for kind in KINDS for q in _spread(by_kind[kind], wanted[kind])]
     return sorted(kept, key=lambda q: (q.turn, KINDS.index(q.kind), q.text))

@@ -20,7 +20,7 @@ from pydantic import Field
 from agentloop.types.base import Frozen, Json
 from agentloop.types.grants import Grants
 from agentloop.types.request import Breakpoint, Failure, Prefix, Purpose, Reply
-from agentloop.types.usage import ModelCard
+from agentloop.types.usage import ModelCard, Ttl
 
 SCHEMA_VERSION = 1
 
@@ -46,6 +46,9 @@ Outcome = Literal[
 
 ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown", "denied"]
 
+FactsMode = Literal["facts", "see_once", "keep"]
+"""How the model is shown a large result: as facts; whole in the next request and as facts ever after; whole."""
+
 
 class FactsSettings(Frozen):
     """What a tool says about the facts of its large results."""
@@ -62,6 +65,13 @@ class FactsSettings(Frozen):
     """A cheap model that is asked for the facts; those made without one stand in where it fails."""
     ask: str = ""
     """What that model is told to look for, in a sentence."""
+    see_once: bool = False
+    """The next request carries a large result whole; from then on its facts take its place."""
+
+    @property
+    def mode(self) -> FactsMode:
+        """How large results are shown, as these settings say."""
+        return "see_once" if self.see_once else "facts"
 
 
 class ToolCard(Frozen):
@@ -70,6 +80,8 @@ class ToolCard(Frozen):
     name: str
     effect: Effect = "once"
     timeout_s: float = 60.0
+    takes_s: float | None = None
+    """How long a call takes, where that is known beforehand: the cache is kept warm meanwhile, if that pays."""
     facts: str = "facts"
     facts_settings: FactsSettings | None = None
     facts_card: ModelCard | None = None
@@ -117,6 +129,30 @@ class RawResult(Frozen):
     left_out: str = ""
 
 
+class PastSession(Frozen):
+    """How many gaps there were between a past session's requests, and how many of them an entry of the cache outlives."""
+
+    gaps: int
+    within_5m: int
+    within_1h: int
+
+    def within(self, ttl: Ttl) -> int:
+        """Those that an entry of this life outlives."""
+        return self.within_5m if ttl == "5m" else self.within_1h
+
+
+class Prior(Frozen):
+    """What was known of an agent's sessions when one more of them started."""
+
+    sessions: tuple[PastSession, ...] = ()
+    """Its last ones, newest first."""
+    starts_s: tuple[float, ...] = ()
+    """Seconds from the last request of a session with this very prefix to the start of the next, newest first: the first is the
+    one before this start."""
+    next_start_s: float | None = None
+    """Seconds to the next start that the agent's schedule announces, where that is within the hour."""
+
+
 class SessionStarted(Frozen):
     """The first line."""
 
@@ -136,6 +172,8 @@ class SessionStarted(Frozen):
     """The version that wrote the log."""
     expected_gap_s: float | None = None
     """Seconds that are announced to pass between two requests, in the mean."""
+    prior: Prior | None = None
+    """What the agent's last sessions tell of its gaps; None where there were none."""
     left_out: tuple[str, ...] = ()
     """Of an imported session: what its source holds and this log does not."""
     grants: Grants | None = None
@@ -213,6 +251,8 @@ class ToolFinished(Frozen):
     outcome: ToolOutcome = "ok"
     raw: RawResult | None = None
     """Set where the model was shown facts instead of the whole."""
+    once: str | None = None
+    """The whole, which the next request carries in the place of `content`, and no later one."""
     duration_s: float = 0.0
 
 

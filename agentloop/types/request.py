@@ -7,9 +7,9 @@ from agentloop.types.base import Frozen, Json
 from agentloop.types.blocks import Message
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
-Purpose = Literal["turn", "summary", "extraction"]
-"""Why a model is asked: the next turn of the session, the session state that a compaction will keep, or the facts of one
-large result."""
+Purpose = Literal["turn", "summary", "extraction", "keepalive"]
+"""Why a model is asked: the next turn of the session, the session state that a compaction will keep, the facts of one large
+result, or nothing, so that the cache entries of the last request live on."""
 
 
 class Prefix(Frozen):
@@ -42,6 +42,8 @@ class Request:
     previous_message_id: str | None = None
     """For the API's cache diagnostics: the reply to the request that this one extends."""
     purpose: Purpose = "turn"
+    once: tuple[int, ...] = ()
+    """Blocks of the last message that later requests do not repeat: results shown whole, whose facts take their place."""
 
 
 class Reply(Frozen):

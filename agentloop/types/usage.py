@@ -7,6 +7,8 @@ from agentloop.types.base import Frozen
 
 Ttl = Literal["5m", "1h"]
 TTL_SECONDS: dict[Ttl, int] = {"5m": 300, "1h": 3600}
+LIVES: tuple[Ttl, ...] = tuple(TTL_SECONDS)
+"""Shortest first."""
 
 
 class Prices(Frozen):

@@ -12,9 +12,19 @@ from agentloop.core.costs import MILLION
 from agentloop.core.folding import begin
 from agentloop.errors import UsageError
 from agentloop.importers.recording import Recording
-from agentloop.policies import EngineLedger, ModelLedger, Never, PolicySettings, Threshold, Whole, from_settings, preset
+from agentloop.policies import (
+    PRESETS,
+    EngineLedger,
+    ModelLedger,
+    Never,
+    PolicySettings,
+    Threshold,
+    Whole,
+    from_settings,
+    preset,
+)
 from agentloop.policies.caching import ChosenTtl
-from agentloop.recorded import RecordedClock, started
+from agentloop.recorded import RecordedClock, seen_once, started
 from agentloop.report import Usd
 from agentloop.types.base import Frozen
 from agentloop.types.usage import ModelCard
@@ -23,7 +33,6 @@ from agentloop.whatif.driver import Played, Turn, play
 from agentloop.whatif.needs import Met, Need, Seen
 from agentloop.whatif.schedule import Schedule
 
-PRESETS = ("never", "every_turn", "keep_pairs", "rent")
 _THRESHOLD = re.compile(r"threshold:([1-9]\d{0,2}(?:_?\d{3}){0,4}|[1-9]\d{0,14})", re.ASCII)
 REFERENCE = "rent"
 """The policy whose trajectory the optimum is found on."""
@@ -38,6 +47,8 @@ class Choice(NamedTuple):
     facts: bool
     ttl: ChosenTtl | None = None
     """None: as the policy chooses itself."""
+    see_once: bool = False
+    """Whether what becomes facts is seen whole once before."""
 
     def settings(self) -> PolicySettings:
         """The policies of this name. Raises UsageError."""
@@ -50,7 +61,8 @@ class Choice(NamedTuple):
     @property
     def label(self) -> str:
         """For a person."""
-        return f"{self.policy}{' + facts' if self.facts else ''}{f', {self.ttl}' if self.ttl else ''}"
+        facts = " + see_once" if self.see_once else " + facts" if self.facts else ""
+        return f"{self.policy}{facts}{f', {self.ttl}' if self.ttl else ''}"
 
 
 def _named(policy: str) -> PolicySettings:
@@ -67,6 +79,7 @@ class Row(Frozen):
     session: str
     policy: str
     facts: bool
+    see_once: bool = False
     ttl: str | None
     model: str
     gap: str
@@ -79,7 +92,8 @@ class Row(Frozen):
     optimum_usd: Usd
     floor_usd: Usd
     modelled_usd: Usd
-    """The policy's cuts in the terms in which the optimum was found; where it has no such terms, its bill."""
+    """The policy's cuts in the terms in which the optimum was found; where it has no such terms (such as what is seen once),
+    its bill."""
     recalls_usd: Usd
     """What it would cost besides if the model had asked for each missing value with a `recall` of its own."""
     ratio_to_naive: float | None
@@ -162,12 +176,13 @@ def _cell(
     settings = choice.settings()
     if isinstance(settings.ledger, ModelLedger):
         settings = settings.model_copy(update={"ledger": settings.ledger.engine})
-    played = play(recording, card, settings.policies(), schedule.gaps_s)
+    played = play(seen_once(recording) if choice.see_once else recording, card, settings.policies(), schedule.gaps_s)
     met = [needs.met(needed, turn.request.messages, seen) for needed, turn in zip(wanted, played.turns, strict=False)]
     row = _row(
         session=recording.id,
         policy=choice.policy,
         facts=choice.facts,
+        see_once=choice.see_once,
         ttl=choice.ttl,
         model=card.id,
         gap=schedule.name,
@@ -178,8 +193,8 @@ def _cell(
         automatic_caching_usd=others.automatic_caching_usd,
         optimum_usd=reference.optimum.cost_usd,
         floor_usd=reference.floor_usd,
-        modelled_usd=reference.modelled(played, settings),
-        recalls_usd=_recalls(played.turns, met, card),
+        modelled_usd=played.cost_usd if choice.see_once else reference.modelled(played, settings),
+        recalls_usd=recalls(played.turns, met, card),
         compactions=len(played.cuts),
         ended_early=int(len(played.turns) < len(recording.steps)),
         last_prompt_tokens=played.turns[-1].usage.prompt_tokens if played.turns else 0,
@@ -218,7 +233,7 @@ def _share(part: Decimal, whole: Decimal) -> float | None:
     return round(float(part / whole), 6) if whole else None
 
 
-def _recalls(turns: Sequence[Turn], met: Sequence[Met], card: ModelCard) -> Decimal:
+def recalls(turns: Sequence[Turn], met: Sequence[Met], card: ModelCard) -> Decimal:
     """Each miss as a turn of its own that only asks for `recall`: the prompt is read once more, the call is written and
     carried with its answer to the end (ECONOMICS §7). USD."""
     total = Decimal(0)
@@ -238,8 +253,8 @@ def totals(rows: Sequence[Row]) -> list[Row]:
     return [_total(group) for group in sorted(sums, key=lambda g: first[_kind(g[0])])]
 
 
-def _kind(row: Row) -> tuple[str, str, str, bool, str]:
-    return row.model, row.gap, row.policy, row.facts, row.ttl or ""
+def _kind(row: Row) -> tuple[str, str, str, bool, bool, str]:
+    return row.model, row.gap, row.policy, row.facts, row.see_once, row.ttl or ""
 
 
 _ADDED = (
@@ -249,7 +264,7 @@ _ADDED = (
 
 
 def _total(rows: Sequence[Row]) -> Row:
-    head = {name: getattr(rows[0], name) for name in ("policy", "facts", "ttl", "model", "gap")}
+    head = {name: getattr(rows[0], name) for name in ("policy", "facts", "see_once", "ttl", "model", "gap")}
     added = {name: sum((getattr(r, name) for r in rows[1:]), getattr(rows[0], name)) for name in _ADDED}
     met = Met(*(sum(getattr(r, n) for r in rows) for n in ("needs_met", "needs", "turns_whole", "turns_with_needs")))
     return _row(session="all", **head, **added, last_prompt_tokens=max(r.last_prompt_tokens for r in rows), met=met)

@@ -86,8 +86,8 @@ class Seen:
         return self._texts[text]
 
 
-def needs(recording: Recording, seen: Seen) -> tuple[tuple[Need, ...], ...]:
-    """The needs of each turn of a recording."""
+def needs(recording: Recording, seen: Seen, just_given: bool = False) -> tuple[tuple[Need, ...], ...]:
+    """The needs of each turn of a recording. `just_given`: with those that came only in the message just before the turn."""
     forms = seen.forms
     first: dict[str, int] = dict.fromkeys(forms([recording.system, compact(recording.tools).decode()]), ALWAYS)
     answers: Sequence[Block] = ()
@@ -95,7 +95,7 @@ def needs(recording: Recording, seen: Seen) -> tuple[tuple[Need, ...], ...]:
     for turn, step in enumerate(recording.steps):
         for value in forms(_texts((*answers, *step.told))):
             first.setdefault(value, 2 * turn)
-        found.append(tuple(_used(step.reply, partial(_came_earlier, first, 2 * turn))))
+        found.append(tuple(_used(step.reply, partial(_came_earlier, first, 2 * turn + just_given))))
         for value in forms(_texts(step.reply)):
             first.setdefault(value, 2 * turn + 1)
         answers = [recording.results[c.id] for c in blocks.calls(step.reply) if c.id in recording.results]
@@ -111,10 +111,10 @@ def met(wanted: Sequence[Need], view: Sequence[Message], seen: Seen) -> Met:
     return Met(sum(shown), len(shown), int(bool(calls) and all(calls)), int(bool(calls)))
 
 
-def _came_earlier(first: Mapping[str, int], request: int, value: str) -> bool:
-    """Whether a value first stood in a user's message, and not only in the one that this request ends with."""
+def _came_earlier(first: Mapping[str, int], place: int, value: str) -> bool:
+    """Whether a value first stood in a user's message before this place."""
     at = first.get(value, ALWAYS)
-    return at >= 0 and at % 2 == 0 and at < request
+    return at >= 0 and at % 2 == 0 and at < place
 
 
 def _used(reply: Sequence[Block], came_earlier: Callable[[str], bool]) -> Iterator[Need]:

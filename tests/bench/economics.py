@@ -32,6 +32,7 @@ from agentloop.types.usage import ModelCard
 from agentloop.whatif.driver import play
 from agentloop.whatif.grid import Cell, Choice, Row, cells
 from agentloop.whatif.schedule import schedule
+from tests.bench import past
 from tests.bench.traces import needs_module, sessions
 
 MODELS = ("claude-sonnet-4-6", "claude-sonnet-5-5")
@@ -66,6 +67,8 @@ def main() -> None:
             print("\n".join(table([f for f in found if f.row.gap == gap])), flush=True)
     print(f"\nneed-recall, ours beside that of `needs.py` ({model}, 10 s)\n")
     print("\n".join(recalls([f for f in found if f.row.gap == "10s"])), flush=True)
+    print("\n7 minutes between requests, the bill of the rent policy as a multiple of that at 10 s, by what is known before\n")
+    print("\n".join(past.table(MODELS, PROCESSES)), flush=True)
     print(f"\nmachine time of one turn's decision (policy, ledger, facts), turns {TURNS - 50} to {TURNS}\n")
     print("\n".join(timings()))
 
@@ -270,5 +273,7 @@ def _result(seed: int, turn: int, rows: int) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--timings"]:
         print("\n".join(timings()))
+    elif sys.argv[1:] == ["--past"]:
+        print("\n".join(past.table(MODELS, PROCESSES)))
     else:
         main()

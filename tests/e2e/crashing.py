@@ -23,7 +23,7 @@ from agentloop.adapters.jsonl_log import JsonlLog
 from agentloop.core import wire
 from agentloop.engine.recovery import UNKNOWN
 from agentloop.errors import LogWriteFailed
-from agentloop.ports import Answer, Blobs, Log, ToolRunner
+from agentloop.ports import Answer, Blobs, Log, ToolRunner, Wakes, never
 from agentloop.replay import replay
 from agentloop.types.blocks import Call
 from agentloop.types.events import Event, ModelRequested, SessionEnded, ToolCard, ToolFinished
@@ -146,12 +146,14 @@ class Instead:
     def invalid(self, call: Call) -> str | None:
         return self._tools.invalid(call)
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
+    def run(
+        self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never
+    ) -> Iterator[Answer | None]:
         if [c for c in calls if c.id in self._unknown]:
             assert len(calls) == 1
             yield Answer(UNKNOWN, "unknown", 0.0)
         else:
-            yield from self._tools.run(calls, idempotency_key)
+            yield from self._tools.run(calls, idempotency_key, wakes_in_s)
 
 
 @cache

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
+from tests.e2e.test_importing import dear
 from tests.e2e.workplace import PLAIN, agentloop
 
 PLAYBOOK = "name: hello\nsteps:\n  - say: Hello.\n  - say: Hello again.\n"
@@ -53,13 +55,13 @@ class Started:
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[Started]:
+def started(folder: Path, *arguments: str, **environment: str) -> Iterator[Started]:
     (folder / "hello.yaml").write_text(PLAYBOOK, "utf-8")
     command = [sys.executable, "-m", "agentloop", "emulator", "--port", "0", *arguments]
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=PLAIN,
+        env={**PLAIN, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,3 +165,14 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, arguments: tuple[str, .
 
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_the_bill_is_by_the_price_table_that_is_set(tmp_path: Path) -> None:
+    bills = []
+    for environment in ({}, {"AGENTLOOP_PRICE_TABLE": dear(tmp_path)}):
+        with started(tmp_path, "--playbook", "hello.yaml", **environment) as emulator:
+            emulator.ask()
+            shown = agentloop(tmp_path, "emulator", "--report", "--json", "--port", emulator.port)
+            bills.append(Decimal(json.loads(shown.out)["totals"]["cost_usd"]))
+
+    assert bills[1] == 10 * bills[0] > 0

@@ -1,10 +1,12 @@
 """`agentloop import`: somebody's transcript in, a bill and an explanation out."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from agentloop.adapters.model_table import PACKAGED
 from tests.e2e.workplace import agentloop, workspace
 from tests.unit.test_claude_code import whole_session
 
@@ -107,3 +109,24 @@ def test_several_imports_go_on_past_one_that_failed(folder: Path) -> None:
 
     assert ran.code == 1
     assert "mill: 5 turns" in ran.out
+
+
+def dear(folder: Path) -> str:
+    """A price table in which everything costs ten times as much; its name."""
+    table = json.loads(PACKAGED.read_text(encoding="utf-8"))
+    for tier in (t for model in table["models"].values() for t in model["prices"]["standard"]):
+        tier |= {kind: str(10 * Decimal(price)) for kind, price in tier.items() if kind != "max_prompt_tokens"}
+    (folder / "dear.json").write_text(json.dumps(table), encoding="utf-8")
+    return "dear.json"
+
+
+def test_a_recording_is_billed_by_the_price_table_that_is_set(folder: Path) -> None:
+    whole_session().written(folder / "again.jsonl")
+
+    (usual,) = json.loads(agentloop(folder, "import", "mill.jsonl", "--json").out)
+    (other,) = json.loads(agentloop(folder, "import", "again.jsonl", "--json", AGENTLOOP_PRICE_TABLE=dear(folder)).out)
+    (again,) = json.loads(agentloop(folder, "rerun", "mill", "--policy", "never", "--facts", "--json").out)
+
+    assert Decimal(other["cost_usd"]) == 10 * Decimal(usual["cost_usd"])
+    assert Decimal(other["recorded"]["cost_usd"]) == 10 * Decimal(usual["recorded"]["cost_usd"])
+    assert Decimal(again["cost_usd"]) < Decimal(other["cost_usd"])

@@ -201,7 +201,8 @@ def _check_head(request: Json, model: str, largest_answer: int) -> None:
     for name in request:
         _require(name in FIELDS, f"{name}: Extra inputs are not permitted")
     _require(request["model"] == model, f"model: {request['model']}")
-    _require(1 <= request["max_tokens"] <= largest_answer, f"max_tokens: {request['max_tokens']}")
+    _require(0 <= request["max_tokens"] <= largest_answer, f"max_tokens: {request['max_tokens']}")
+    _require(bool(request["max_tokens"]) or not request.get("stream"), "max_tokens: 0 cannot be streamed")
     for i, block in enumerate(as_blocks(request.get("system") or [])):
         _require(not _is_blank(block), f"system.{i}: text content blocks must be non-empty")
     tools = request.get("tools") or []

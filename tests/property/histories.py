@@ -143,6 +143,12 @@ def read_page(what: str, rows: int = 1, page: int = 0, tag: Any = None) -> Any:
     return _result("read_page", what, rows, page)
 
 
+@tool(effect="read", facts="see_once")
+def glance_at(what: str, rows: int = 1, page: int = 0, tag: Any = None) -> Any:
+    """Look at a page, seen whole once."""
+    return _result("glance_at", what, rows, page)
+
+
 @tool(effect="idempotent")
 def put_row(what: str, rows: int = 1, page: int = 0, tag: Any = None) -> Any:
     """Put a row where it belongs."""
@@ -155,7 +161,7 @@ def send_note(what: str, rows: int = 1, page: int = 0, tag: Any = None) -> Any:
     return _result("send_note", what, rows, page)
 
 
-TOOLS = Registry([look_up, read_page, put_row, send_note, recall_tool(_Blobs())])
+TOOLS = Registry([look_up, read_page, glance_at, put_row, send_note, recall_tool(_Blobs())])
 NO_TOOLS = Registry([])
 
 
@@ -591,6 +597,19 @@ def told(events: Sequence[Event]) -> list[tuple[Any, Json]]:
         else:
             kept.append(event)
     return [(e.at, {k: v for k, v in body_data(e.body).items() if k != "duration_s"}) for e in kept]
+
+
+_CALL = re.compile(r'"tool_use_id": "([^"]*)"')
+SEEN_ONCE = "[shown whole this once; "
+"""How the line begins that stands behind a result of `glance_at` in the request that shows it whole."""
+
+
+def same_lines(before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether blocks, each as one line of JSON, stayed as they were: in the place of a result that was shown whole this once,
+    another answer to the same call may stand."""
+    return len(before) == len(after) and all(
+        b == a or (SEEN_ONCE in b and _CALL.findall(b) == _CALL.findall(a) != []) for b, a in zip(before, after, strict=True)
+    )
 
 
 # strategies

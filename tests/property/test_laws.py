@@ -51,6 +51,7 @@ from tests.property.histories import (
     Step,
     budgets,
     play,
+    same_lines,
     scenarios,
     steady_scripts,
     waits,
@@ -92,7 +93,7 @@ def test_the_prefix_never_changes(scenario: Scenario) -> None:
 
 @given(scenarios())
 def test_between_two_compactions_each_request_extends_the_one_before(scenario: Scenario) -> None:
-    """Invariants 4 and 15: what was once sent is never edited."""
+    """Invariants 4 and 15: what was once sent is never edited, but for results that were shown whole this once."""
     played = play(scenario)
     bodies = iter(played.bodies)
     before: list[str] = []
@@ -103,7 +104,7 @@ def test_between_two_compactions_each_request_extends_the_one_before(scenario: S
                 before = []
             case ModelRequested(purpose=purpose):
                 sent = _flat(merged(json.loads(next(bodies))["messages"]))
-                assert sent[: len(before)] == before, f"seq {event.seq}"
+                assert same_lines(before, sent[: len(before)]), f"seq {event.seq}"
                 before = sent if purpose == "turn" else before
 
 
@@ -447,7 +448,8 @@ def test_what_the_model_sees_of_a_call_is_on_record(scenario: Scenario) -> None:
                 turns = merged(json.loads(next(bodies))["messages"])
                 for block in (b for t in turns for b in t.content if b["type"] == "tool_result"):
                     seen = recorded[block["tool_use_id"]]
-                    assert (block["content"], block.get("is_error", False)) == (seen["content"], seen["is_error"])
+                    assert block["content"] in (seen["content"], seen["once"])
+                    assert block.get("is_error", False) == seen["is_error"]
 
 
 @given(scenarios())
@@ -530,7 +532,7 @@ def _assert_a_suffix(kept: list[str], shown: list[str], without_thinking: bool) 
         shown = [
             line for line in shown if not line.startswith(('assistant {"type": "thinking"', 'assistant {"type": "redacted'))
         ]
-    assert kept == shown[len(shown) - len(kept) :]
+    assert same_lines(shown[len(shown) - len(kept) :], kept)
 
 
 def _up_to_the_last_reply(lines: list[str]) -> list[str]:

@@ -57,11 +57,12 @@ class Api:
                 return
             self._clock.pass_(failure.retry_in_s)
             self.attempts[-1] += 1
-        self._clock.pass_(self._chance.choice([1, 4, 40, 400, 4_000]))
+        self._clock.pass_(0 if not request["max_tokens"] else self._chance.choice([1, 4, 40, 400, 4_000]))
         reply = self._reply(request)
         self.billed_usd += costs.cost(reply.usage, self._card)
         reached("reply.streaming")
-        self._rules.answer(body, reply.message_id, reply.content, reply.stop_reason)
+        if reply.content or request["max_tokens"]:
+            self._rules.answer(body, reply.message_id, reply.content, reply.stop_reason)
         yield reply
 
     def _failure(self, request: Json, last: bool) -> Failure:
@@ -88,6 +89,9 @@ class Api:
         )
 
     def _reply(self, request: Json) -> Reply:
+        if not request["max_tokens"]:  # a ping: nothing is answered, everything is read
+            read = Usage(cache_read_input_tokens=self._size(request) // 2)
+            return Reply(message_id="ping", model=self._card.id, content=(), stop_reason="max_tokens", usage=read)
         self._replies += 1
         kind, content = self._said(request)
         usage = Usage(

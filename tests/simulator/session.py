@@ -117,7 +117,7 @@ class Simulation:
         return _Process(self)
 
     def _run(self) -> None:
-        tools = Tools(self.chance, self.plan.odd, self.done, self.disk)
+        tools = Tools(self.chance, self.plan.odd, self.done, self.disk, self.clock)
         shell = Shell(self.api, tools, self.blobs, self.clock, self._observe, purse=self.purse)
         state = run(self.disk, shell, self.settings.policies())
         assert state.outcome in EXIT_CODES

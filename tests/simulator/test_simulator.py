@@ -54,7 +54,7 @@ def _intends_too_late(patch: pytest.MonkeyPatch) -> None:
     """A call's intent is written behind its answer."""
     whole = tools.answers
 
-    def careless(*given: Any) -> Iterator[Body]:
+    def careless(*given: Any) -> Iterator[Body | None]:
         kept: list[Body] = []
         for body in whole(*given):
             if isinstance(body, ToolStarted):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from agentloop.core.parking import SLEEP
 from agentloop.crash_points import reached
 from agentloop.errors import LogWriteFailed
-from agentloop.ports import Answer
+from agentloop.ports import Answer, Wakes, never
 from agentloop.testing import NOON
 from agentloop.types.base import compact
 from agentloop.types.blocks import Call
@@ -121,6 +121,7 @@ class Effect(NamedTuple):
 
 
 CARDS = (
+    ToolCard(name="crawl", effect="read", timeout_s=1_500, takes_s=1_200),
     ToolCard(name="look", effect="read", untrusted=True),
     ToolCard(name="mail", effect="once", outward=True),
     ToolCard(name="pay", effect="once"),
@@ -132,8 +133,8 @@ CARDS = (
 class Tools:
     """A `ToolRunner` whose effects are counted where no process can forget them."""
 
-    def __init__(self, chance: Chance, odd: float, done: list[Effect], disk: Disk) -> None:
-        self._chance, self._odd, self._done, self._disk = chance.tools, odd, done, disk
+    def __init__(self, chance: Chance, odd: float, done: list[Effect], disk: Disk, clock: Clock) -> None:
+        self._chance, self._odd, self._done, self._disk, self._clock = chance.tools, odd, done, disk, clock
         self._cards = {c.name: c for c in CARDS}
 
     def card(self, name: str) -> ToolCard | None:
@@ -146,7 +147,9 @@ class Tools:
             return f"there is no tool named '{call.name}'"
         return None if isinstance(call.input, dict) else "the input must be a JSON object"
 
-    def run(self, calls: Sequence[Call], idempotency_key: Callable[[Call], str]) -> Iterator[Answer]:
+    def run(
+        self, calls: Sequence[Call], idempotency_key: Callable[[Call], str], wakes_in_s: Wakes = never
+    ) -> Iterator[Answer | None]:
         """The answers, in the order of the calls."""
         for call in calls:
             key = idempotency_key(call)
@@ -155,7 +158,16 @@ class Tools:
             if self._cards[call.name].effect != "read":
                 self._done.append(Effect(call.name, key))
             reached("tool.effected")
+            yield from self._takes_its_time(self._cards[call.name].takes_s or 0.0, wakes_in_s)
             yield self._answer(call)
+
+    def _takes_its_time(self, seconds: float, wakes_in_s: Wakes) -> Iterator[None]:
+        """Let so much time pass, waking whoever wants to be woken meanwhile."""
+        until = self._clock.monotonic() + seconds
+        while (wakes := wakes_in_s()) is not None and self._clock.monotonic() + wakes < until:
+            self._clock.pass_(wakes)
+            yield None
+        self._clock.pass_(max(0.0, until - self._clock.monotonic()))
 
     def _answer(self, call: Call) -> Answer:
         kind = weighted(self._chance, [("ok", 8), ("large", 1.5), ("error", 4 * self._odd), ("timeout", self._odd)])

@@ -6,8 +6,8 @@ from agentloop.core.folding import fold
 from agentloop.core.state import State
 from agentloop.testing import card, events
 from agentloop.types.events import Compacted, Decision, ModelFailed, ModelReplied, ModelRequested, ToolFinished, ToolStarted
-from agentloop.types.request import Failure, FailureKind, Purpose, Reply
-from agentloop.types.usage import ModelCard, Prices, Usage
+from agentloop.types.request import Breakpoint, Failure, FailureKind, Purpose, Reply
+from agentloop.types.usage import ModelCard, Prices, Ttl, Usage
 
 
 def after(*bodies: object) -> State:
@@ -16,9 +16,22 @@ def after(*bodies: object) -> State:
 
 
 def asked(
-    turn: int = 1, purpose: Purpose = "turn", decision: Decision | None = None, max_tokens: int = 1_000
+    turn: int = 1,
+    purpose: Purpose = "turn",
+    decision: Decision | None = None,
+    max_tokens: int = 1_000,
+    ttl: Ttl | None = None,
 ) -> ModelRequested:
-    return ModelRequested(turn=turn, purpose=purpose, digest="0" * 64, body_bytes=100, max_tokens=max_tokens, decision=decision)
+    """`ttl`: how long its end is asked to be cached; None where it is not."""
+    return ModelRequested(
+        turn=turn,
+        purpose=purpose,
+        digest="0" * 64,
+        body_bytes=100,
+        max_tokens=max_tokens,
+        decision=decision,
+        breakpoints=(Breakpoint(0, 0, ttl),) if ttl is not None else (),
+    )
 
 
 def answered(reply: Reply, turn: int = 1, purpose: Purpose = "turn") -> ModelReplied:

@@ -54,7 +54,7 @@ def play(root: Path, steps: list[dict[str, Any]], session: str = "test") -> Iter
             for name, arguments in call.items()
         ]
         assert not [why for call in calls if (why := toolbox.invalid(call))]
-        answers = [answer for call in calls for answer in toolbox.run([call], lambda call: call.id)]
+        answers = [answer for call in calls for answer in toolbox.run([call], lambda call: call.id) if answer]
         texts = [str(answer.content) for answer in answers]
         errors = [text for text, answer in zip(texts, answers, strict=True) if answer.is_error]
         shown = []

@@ -5,9 +5,10 @@ import pytest
 
 from agentloop.core.state import State
 from agentloop.policies import HardBudget
-from agentloop.testing import NOON, given, reply, started
+from agentloop.testing import NOON, card, given, reply, started
 from agentloop.types.blocks import text
 from agentloop.types.events import Limits, SessionEnded, SessionResumed
+from agentloop.types.usage import Prices
 from tests.unit.lines import after, answered, asked, failed, used, words
 
 BUDGET = HardBudget()
@@ -39,6 +40,15 @@ def test_the_worst_case_of_the_next_request_must_fit_into_the_budget(budget: str
 
 def test_the_output_is_limited_to_what_the_budget_affords() -> None:
     assert BUDGET.max_tokens(state(max_budget_usd="0.05")) == 2_933  # 0.05 less 0.006, at 15 a million, rounded down
+
+
+def test_a_model_without_a_price_is_never_over_the_budget() -> None:
+    free = {k: Decimal(0) for k in ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")}
+    own = card(prices=(Prices.model_validate(free),))
+    unpaid = after(started(system=words(94), model=own, limits=Limits(max_budget_usd=Decimal(5))), given(words(900)))
+
+    assert stopped(unpaid) is None
+    assert BUDGET.max_tokens(unpaid) == min(own.max_output_tokens, unpaid.limits.max_tokens)
 
 
 def test_what_was_spent_is_gone() -> None:

@@ -65,3 +65,12 @@ def test_the_kinds_of_a_request_add_up_to_its_estimate() -> None:
     assert set(sizes) == {"tools", "system", "text", "calls", "results", "thinking", "other"}
     assert sizes["other"] == tokens.block_tokens({"type": "image"}, model.tokenizer)
     assert calibration.sample(BODY, model, 5_000) == Sample(sizes, calibration.fixed(BODY, model), 5_000)
+
+
+def test_what_one_prompt_had_more_than_was_estimated_is_its_factor() -> None:
+    assert calibration.factor(1_000, 1_300) == 1.3
+
+
+@pytest.mark.parametrize(("estimated", "actual"), [(0, 100), (1_000, 0), (1_000, 2_001), (1_000, 499)])
+def test_a_prompt_that_was_not_counted_as_we_count_has_no_factor(estimated: int, actual: int) -> None:
+    assert calibration.factor(estimated, actual) is None

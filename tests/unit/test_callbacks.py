@@ -93,7 +93,7 @@ def test_a_session_whose_callback_never_comes_back_runs_to_its_end(tmp_path: Pat
         workspace=tmp_path,
         script=PLAYBOOK,
         environment={},
-        on_event=lambda event, state: never.wait() and None,
+        on_event=lambda event, state: None if never.wait() else None,
     ).run("Well?")
     never.set()
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 from itertools import pairwise
 from math import sqrt
 from statistics import mean
+from typing import Literal
 
 import pytest
 
@@ -11,11 +12,11 @@ from agentloop.adapters.model_table import find, models
 from agentloop.core.choices import CompactionPolicy
 from agentloop.core.folding import evolve
 from agentloop.core.state import State
-from agentloop.policies import EveryTurn, KeepPairs, Never, Rent
+from agentloop.policies import EveryTurn, KeepPairs, Never, Rent, from_settings, preset
 from agentloop.testing import NOON, given, reply, started
 from agentloop.types.blocks import text
 from agentloop.types.events import Body, Decision, Event, Limits
-from agentloop.types.usage import ModelCard
+from agentloop.types.usage import ModelCard, Ttl
 from tests.unit.lines import after, answered, asked, cut, unit_card, used, words
 
 
@@ -69,7 +70,7 @@ class Session:
                 self.pairs_left.append(len(self.state.turns))
                 decision = self.policy.weigh(self.state, LEDGER, self.now)
                 assert decision.keep_from is None, "one cut a request"
-            self.happens(asked(decision=decision))
+            self.happens(asked(decision=decision, ttl="5m"))
             self.happens(answered(reply(text(words(self.pair // 2)), usage=used(written=self.state.prompt_tokens))))
             self.happens(given(words(self.pair - self.pair // 2)))
             self.now += timedelta(seconds=gap_s)
@@ -271,3 +272,28 @@ def test_keep_pairs_lets_the_history_grow_and_cuts_it_back() -> None:
     session = Session(KeepPairs(keep_pairs=6, at_most=18)).ask(45)
 
     assert (session.cuts, session.pairs_left) == ([19, 32], [6, 6])  # 13 turns from six pairs to nineteen
+
+
+def asked_once_more(ttl: Ttl | None, edition: Literal[1, 2] = 2) -> Decision:
+    """Before a request ten seconds after one that asked for its end to be cached for so long."""
+    session = Session(Rent(edition=edition)).ask(6)
+    session.happens(asked(ttl=ttl))
+    session.happens(answered(reply(text(words(1_000)))))
+    session.happens(given(words(1_000)))
+    return session.weigh()
+
+
+def test_what_was_never_written_is_cold_however_short_the_gap() -> None:
+    """Nobody reads it: the history is paid in full, and a cut spares that."""
+    assert asked_once_more(None).reason.startswith("the cache is cold")
+    assert asked_once_more("5m").keep_from is None
+    assert asked_once_more(None, edition=1).keep_from is None
+
+
+def test_a_history_that_is_set_to_be_unwritten_is_cut_back_on_each_turn() -> None:
+    chosen = from_settings(preset("rent"), tail_ttl="off").compaction
+
+    session = Session(chosen).ask(10)
+
+    assert session.cuts == [7, 8, 9]
+    assert units(session.weigh().price_usd) == -(2_000 - 140)  # at the price of input, not of a write

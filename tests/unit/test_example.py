@@ -304,7 +304,7 @@ def test_a_new_workspace_has_an_agent_that_can_play_its_playbook(tmp_path: Path)
     assert agent.playbook is not None
     steps = yaml.safe_load(agent.playbook.read_text())["steps"]
     calls = [Call(str(k), name, a) for k, call in enumerate(steps[0]["call"]) for name, a in call.items()]
-    there, missing = toolbox.run(calls, lambda call: call.id)
+    there, missing = (answer for answer in toolbox.run(calls, lambda call: call.id) if answer)
 
     assert agent.tools is None  # every tool there is
     assert prefix.volatile(Prefix(model="claude-sonnet-5-5", system=agent.system, tools=registry.definitions), {}) == ()

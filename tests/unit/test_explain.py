@@ -21,6 +21,8 @@ from agentloop.types.events import (
     Event,
     FactsSettings,
     ModelRequested,
+    PastSession,
+    Prior,
     RawResult,
     ResultExtracted,
     ToolCard,
@@ -115,6 +117,15 @@ def test_recalls_of_a_trimmed_result_are_what_the_trim_cost() -> None:
     assert (trim.recalls, trim.recalls_usd) == (1, Decimal("0.0006"))
 
 
+def test_of_a_result_that_came_twice_a_recall_counts_once() -> None:
+    lines = [*call("c0"), shown("c0"), *call("c1", 2), shown("c1"), *call("c2", 3, "recall", handle=DIGEST[:12]),
+             finished("c2", "lines", "recall"), *done(4)]  # fmt: skip
+
+    found = trimmed(session(*lines))
+
+    assert [one.recalls for of_turn in found.values() for one in of_turn] == [0, 1]
+
+
 def test_a_recall_beside_other_calls_costs_no_turn_of_its_own_and_another_handle_counts_for_nothing() -> None:
     both = reply(
         *calls_tool("c1", "recall", handle=DIGEST[:12]).content, *calls_tool("c2", "look").content, usage=used(read=1_000)
@@ -180,8 +191,11 @@ def test_the_parts_of_a_prompt_add_up_to_its_usage(made: Recording, ttl: str) ->
 STATE = after(started(system=SYSTEM), given("task"))
 
 
-def why(gaps: tuple[float, ...], *marks: Breakpoint, policies: PolicySettings | None = None) -> list[tuple[str, str]]:
-    state = after(started(system=SYSTEM, policies=policies), given("task"))
+def why(
+    gaps: tuple[float, ...], *marks: Breakpoint, policies: PolicySettings | None = None, **known: object
+) -> list[tuple[str, str]]:
+    """What is said of lifetimes; `known` when the session started: `prior`, `expected_gap_s`."""
+    state = after(started(system=SYSTEM, policies=policies).model_copy(update=known), given("task"))
     object.__setattr__(state, "gaps", gaps)
     return [(life.ttl, life.why) for life in chosen(state, marks, alone=False)]
 
@@ -196,9 +210,44 @@ def test_a_lifetime_is_told_with_the_gaps_that_it_was_chosen_from() -> None:
     assert found[2][1] == "2 of 4 gaps within 5m, 3 of 4 gaps within 1h"
 
 
-@pytest.mark.parametrize(("gaps", "said"), [((), "no gap seen yet"), ((10.0,), "1 gaps seen so far")])
+@pytest.mark.parametrize(("gaps", "said"), [((), "no gap seen yet"), ((10.0,), "1 gap seen so far")])
 def test_few_gaps_tell_nothing_in_shares(gaps: tuple[float, ...], said: str) -> None:
     assert why(gaps, *MARKS)[0][1] == said
+
+
+LONG = PastSession(gaps=10, within_5m=1, within_1h=10)
+
+
+def test_gaps_that_were_announced_are_not_told_as_seen() -> None:
+    assert why((), *MARKS, expected_gap_s=420.0)[2][1] == "gaps of 420 s were announced; no gap seen yet"
+
+
+def test_gaps_of_past_sessions_are_told_apart_from_those_seen_for_as_long_as_they_count() -> None:
+    known = Prior(sessions=(LONG, LONG))
+
+    assert why((10.0,), *MARKS, prior=known)[2][1] == "in 2 past sessions 10% within 5m, 100% within 1h; 1 gap seen so far"
+    assert why((10.0,) * 2, *MARKS, prior=known)[2][1] == "2 gaps seen so far"
+
+
+def test_who_shares_tools_and_system_is_told_of_them_only() -> None:
+    static, state, tail = (said for _, said in why((), *MARKS, prior=Prior(starts_s=(60.0, 1_200.0, 90_000.0))))
+    announced = why((), *MARKS, prior=Prior(next_start_s=1_200.0))[0][1]
+
+    assert static == "sessions with this prefix follow each other: 1 of 3 within 5m, 2 of 3 within 1h; no gap seen yet"
+    assert state == tail == "no gap seen yet"
+    assert announced == "the next session was announced within 1,200 s; no gap seen yet"
+
+
+def test_a_trim_saves_only_until_its_turn_leaves_the_view() -> None:
+    def saved(*between: object) -> Decimal:
+        pairs = [line for i in range(1, 4) for line in (*call(f"c{i}", i + 1), finished(f"c{i}"))]
+        (trim,) = first(explain(session(*call("c0"), shown("c0"), *pairs, *between, *done(5)))).trims
+        return trim.saved_usd
+
+    spared = saved() - saved(Compacted(keep_from=1, segment="state"))
+
+    assert saved(Compacted(keep_from=0, segment="state")) == saved()
+    assert spared == Decimal(10_000 - 2) * Decimal("0.3") / 1_000_000
 
 
 def test_a_lifetime_that_was_set_is_told_as_that() -> None:
@@ -239,5 +288,6 @@ def test_behind_a_cut_the_kept_turns_are_not_new() -> None:
     parts = {p.part: p for p in explain(session(*lines))[3].portions}
 
     assert list(parts) == ["tools and system", "task", "session state", "turns", "new"]
+    assert 900 < explain(session(*lines))[3].carried.new < 1_000
     assert 600 < parts["turns"].written < 700
     assert 900 < parts["new"].written < 1_000

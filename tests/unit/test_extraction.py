@@ -112,7 +112,7 @@ def test_the_agent_file_may_want_a_result_whole(tmp_path: Path) -> None:
         ("{order: keep}", RegistryError, "no tool named order"),
         ("{orders: {shar: 0.5}}", ConfigError, "did you mean 'share'"),
         ("{orders: {share: 7}}", PromptError, "line 2: facts of 'orders': share"),
-        ("{orders: all}", PromptError, "must be 'keep' or settings"),
+        ("{orders: all}", PromptError, "must be 'keep', 'see_once' or settings"),
         ("[orders]", PromptError, "must be 'tool: settings' lines"),
     ],
 )

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from agentloop.full_text import FullText, Passage
@@ -82,3 +84,22 @@ def test_marks_of_our_own_in_a_text_mean_nothing() -> None:
     [match] = texts("a \x01word\x02 b\nword").search("word", 1)
 
     assert match.lines == {1: 1, 2: 1}
+
+
+def test_to_drop_a_source_does_not_look_at_the_others() -> None:
+    class Watched(dict[int, Passage]):
+        looked_at = 0
+
+        def items(self) -> Any:
+            self.looked_at += 1
+            return super().items()
+
+    made = texts("one", "two", "three")
+    made._passages = Watched(made._passages)
+
+    made.drop("p1")
+    made.add([Passage("p1", 1, "four")])
+    made.drop("unknown")
+
+    assert made._passages.looked_at == 0
+    assert (sources(made, "two"), sources(made, "four"), len(made)) == ([], ["p1"], 3)

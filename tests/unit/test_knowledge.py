@@ -141,8 +141,32 @@ def test_no_more_comes_than_the_limits(tmp_path: Path) -> None:
 def test_one_line_beyond_the_limit_is_cut(tmp_path: Path) -> None:
     found = Knowledge(folder(tmp_path, a_txt="needle " + "x" * 50_000), ["docs"]).search("needle")
 
-    assert found.endswith("x[…]")
-    assert len(found) < MOST_CHARS + 100
+    assert found.endswith("x…")
+    assert len(found) <= MOST_CHARS
+
+
+def test_of_a_long_line_what_stands_around_the_word_is_shown(tmp_path: Path) -> None:
+    found = Knowledge(folder(tmp_path, a_txt="word " * 9_000 + "needle " + "word " * 9_000), ["docs"]).search("needle")
+
+    assert " needle word" in found
+    assert len(found) <= MOST_CHARS
+
+
+@pytest.mark.parametrize(("name", "head"), [("a_csv", "column;" * 9_000), ("a_md", "# " + "head " * 9_000)])
+def test_names_of_columns_and_headings_without_end_are_not_shown_whole(tmp_path: Path, name: str, head: str) -> None:
+    searched = Knowledge(folder(tmp_path, **{name: f"{head}\n\nneedle;1\n" + "row;2\n" * 2_000}), ["docs"])
+
+    assert "needle" in searched.search("needle")
+    assert len(searched.search("needle")) <= MOST_CHARS
+
+
+def test_what_is_binary_is_named_at_each_search_and_does_not_count(tmp_path: Path) -> None:
+    searched = Knowledge(folder(tmp_path, a_md="word", bin_txt=b"\0"), ["docs"])
+
+    first, second = searched.search("zebra"), searched.search("zebra")
+
+    assert first == second
+    assert first == "[nothing fits; 1 file were searched. Try other words]\n\n[left out: docs/bin.txt is binary]"
 
 
 def test_files_that_are_too_large_or_binary_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def connected(folder: Path, *names: str, connect_s: float = 30.0) -> Iterator[Re
 def answer(registry: Registry, name: str, **arguments: object) -> Answer:
     toolbox = Toolbox(registry, session_id="s", root=Path())
     [made] = toolbox.run([Call("c", name, arguments)], lambda call: call.id)
+    assert made is not None
     return made
 
 

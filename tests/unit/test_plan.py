@@ -12,7 +12,7 @@ from agentloop.plan.sizes import Sizes, learned
 from agentloop.policies import ModelLedger, PolicySettings
 from agentloop.testing import card, events, given, reply, started
 from agentloop.types import blocks
-from agentloop.types.blocks import text, tool_use
+from agentloop.types.blocks import Block, text, tool_use
 from agentloop.types.events import Limits
 from tests.property.recordings import SYSTEM, steady
 from tests.unit.lines import answered, asked, failed, finished, used
@@ -89,6 +89,13 @@ def test_a_session_that_was_shorter_goes_on_with_results_that_are_new() -> None:
     assert not blocks.calls(longer.recording.steps[-1].reply)
 
 
+def test_however_often_turns_come_again_they_bring_other_digits() -> None:
+    longer = known(2).of_turns(60)
+
+    texts = [blocks.result_text(result["content"]) for result in longer.recording.results.values()]
+    assert len(set(texts)) == len(texts) >= 59
+
+
 def test_a_session_that_was_longer_ends_in_words() -> None:
     shorter = known(6).of_turns(2)
 
@@ -125,6 +132,18 @@ def test_a_log_tells_what_was_said_and_what_was_paid_besides() -> None:
         Besides(used(500), None, summary=False),
         Besides(used(read=1_000, output=30), None, summary=True),
     )
+
+
+def test_pings_of_a_past_session_are_not_paid_since_its_waits_are_played_cold() -> None:
+    pinged = events(*(e.body for e in LOG[:6]), asked(1, "keepalive"), answered(reply(usage=used(read=1_000)), 1, "keepalive"),
+                    *(e.body for e in LOG[8:]))  # fmt: skip
+
+    found = past(pinged, MemoryBlobs())
+
+    assert found is not None
+    assert (found.pings, found.besides) == (1, (Besides(used(500), None, summary=False),))
+    assert plan(start(), found).cost_usd == plan(start(), found._replace(pings=0)).cost_usd
+    assert any("played without the ping that kept its cache warm" in note for note in plan(start(), found).notes)
 
 
 def test_a_session_without_an_answer_tells_nothing() -> None:
@@ -167,3 +186,28 @@ def test_a_reply_of_another_model_teaches_nothing() -> None:
     fallen_back = reply(text("I look."), usage=used(1_000)).model_copy(update={"priced_by": card(id="other")})
 
     assert learned([*LOG[:4], LOG[4].model_copy(update={"body": answered(fallen_back)})], NOTHING) == NOTHING
+
+
+def test_whole_results_that_are_gone_are_a_note() -> None:
+    there = known()
+    gone = there._replace(recording=there.recording._replace(left_out=("3 whole results that are not in blobs/ any more",)))
+
+    assert any("'s' is played without 3 whole results" in note for note in plan(start(), gone).notes)
+    assert not any("played without" in note for note in plan(start(), there).notes)
+
+
+def test_web_searches_are_paid_for_again_and_by_everybody() -> None:
+    there = known()
+    found: Block = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    failed_one: Block = {**found, "content": {"type": "web_search_tool_result_error", "error_code": "unavailable"}}
+    first, *rest = there.recording.steps
+
+    def forecast_of(*searches: Block) -> Forecast:
+        steps = (first._replace(reply=(*first.reply, *searches)), *rest)
+        return plan(start(), there._replace(recording=there.recording._replace(steps=steps)))
+
+    two, none = forecast_of(found, found), forecast_of(failed_one, failed_one)
+
+    for kind in ("cost_usd", "never_usd", "naive_usd"):
+        fees = getattr(two, kind).expected - getattr(none, kind).expected
+        assert Decimal("0.019") < fees < Decimal("0.021")

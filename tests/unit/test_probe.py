@@ -8,6 +8,8 @@ from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.model_table import models
 from agentloop.core import wire
+from agentloop.core.folding import prefix_tokens
+from agentloop.core.tokens import blocks_tokens
 from agentloop.emulated import EmulatedApi
 from agentloop.emulator import Function
 from agentloop.emulator.transport import BASE_URL, client
@@ -49,6 +51,17 @@ def read(where: Contexts, most: int = 30, budget: Decimal | None = None) -> tupl
     api = EmulatedApi(reader(found))
     picked = chosen(found, most)
     return probe(where, picked, api_client(api), CARD, budget, "script:reader", len(found)), api
+
+
+def test_the_whole_context_is_counted_as_the_model_that_is_asked_counts(poor: Contexts) -> None:
+    def tokens(family: str) -> int:
+        asked = probe(poor, [], ScriptedModel([]), card(tokenizer=family), None, "api", 0)
+        return asked.paid["compacted"].context_tokens - sum(blocks_tokens(m.content, family) for m in poor.compacted)
+
+    prefix = poor.state.prefix
+    for family in ("claude-3-to-4.6", CARD.tokenizer):
+        assert tokens(family) == prefix_tokens(prefix, card(tokenizer=family))
+    assert tokens("claude-3-to-4.6") < tokens(CARD.tokenizer)
 
 
 def test_a_fact_that_is_not_in_the_context_costs_the_score(poor: Contexts) -> None:

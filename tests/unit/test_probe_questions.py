@@ -171,6 +171,12 @@ def test_the_same_session_brings_the_same_questions_and_none_gives_its_answer_aw
     assert chosen(found, 5) == chosen(chosen(found, 5), 5)
 
 
+def test_more_questions_than_there_are_is_all_of_them() -> None:
+    found = [Question("source", turn, f"c{turn}", f"Which gave {turn}?", "look", ()) for turn in range(3)]
+
+    assert chosen(found, 10**18) == found
+
+
 @given(recordings(at_most=10))
 def test_of_the_first_turns_nothing_is_asked_that_came_later(made: Recording) -> None:
     half = len(made.steps) // 2

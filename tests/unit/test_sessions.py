@@ -22,6 +22,14 @@ def put(sessions: Sessions, session_id: str, *bodies: object) -> Path:
     return sessions.folder / session_id / "log.jsonl"
 
 
+def test_a_log_of_nothing_but_brackets_is_a_row_like_any_other_that_cannot_be_read(sessions: Sessions) -> None:
+    put(sessions, "deep").write_bytes(b"[" * 200_000)
+
+    (row,) = sessions.summaries()
+
+    assert (row.session_id, row.agent, row.outcome) == ("deep", "?", "unfinished")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -38,7 +38,7 @@ def answers(*tools: object, calls: list[Call] | None = None, **options: Any) -> 
     """The answers to one call of each tool, in this order."""
     runner = box(*tools, **options)
     made = calls or [Call(f"c{n}", t.name, {}) for n, t in enumerate(tools)]  # type: ignore[attr-defined]
-    return list(runner.run(made, lambda call: f"s:{call.id}"))
+    return [a for a in runner.run(made, lambda call: f"s:{call.id}") if a is not None]
 
 
 def answer_of(function: Callable[..., Any], arguments: Json | None = None, **options: Any) -> Answer:
@@ -204,6 +204,7 @@ def test_a_tool_that_does_not_come_back_is_given_up(gate: threading.Event) -> No
     runner = box(hang)
     (answer,) = runner.run([Call("c", "hang", {})], lambda call: "k")
 
+    assert answer is not None
     assert (answer.outcome, answer.is_error) == ("timeout", True)
     assert answer.content == "no answer within 0.05 seconds; the call was given up"
     assert answer.duration_s >= 0.05

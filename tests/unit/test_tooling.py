@@ -253,6 +253,7 @@ def test_a_tool_of_the_sdk_is_taken_as_it_is() -> None:
 
     assert registry.definitions == (weather.to_dict(),)
     (answer,) = Toolbox(registry, session_id="s", root=look_root()).run([Call("c", "weather", {"city": "Ghent"})], str)
+    assert answer is not None
     assert answer.content == "rain in Ghent"
 
 
@@ -266,6 +267,7 @@ def test_an_async_tool_of_the_sdk_is_taken_too() -> None:
         [Call("c", "weather", {"city": "Ghent"})], str
     )
 
+    assert answer is not None
     assert answer.content == "rain in Ghent"
 
 

@@ -36,7 +36,7 @@ def calling(*made: tuple[str, str, dict[str, object]], already: tuple[str, ...] 
 
 def happened(state: State, *tools: object, blobs: MemoryBlobs | None = None) -> list[ToolStarted | ToolFinished]:
     box = Toolbox(Registry(tools or [look, pay]), session_id="test", root=Path("/"))
-    return list(answers(state.open_calls, state, FACTS, box, blobs or MemoryBlobs()))
+    return [event for event in answers(state.open_calls, state, FACTS, box, blobs or MemoryBlobs()) if event]
 
 
 def order(events: list[ToolStarted | ToolFinished]) -> list[str]:

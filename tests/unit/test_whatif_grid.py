@@ -67,6 +67,16 @@ def test_a_missing_value_is_priced_as_a_recall_of_its_own() -> None:
     assert cell.row.recalls_usd > cheapest
 
 
+def test_what_is_seen_once_costs_more_than_facts_and_is_added_up_by_itself() -> None:
+    choices = [Choice("rent", True), Choice("rent", True, see_once=True)]
+    facts, once = (c.row for c in cells(steady(30, rows_each=60), choices, [card()], [schedule("10s")]))
+
+    assert [c.label for c in choices] == ["rent + facts", "rent + see_once"]
+    assert once.cost_usd > facts.cost_usd
+    assert once.modelled_usd == once.cost_usd
+    assert [(t.see_once, t.cost_usd) for t in totals([facts, once])] == [(False, facts.cost_usd), (True, once.cost_usd)]
+
+
 def test_a_choice_is_a_policy_with_or_without_facts_and_with_a_lifetime() -> None:
     plain, timed, limit = Choice("rent", False), Choice("rent", True, "1h"), Choice("threshold:20_000", False)
 

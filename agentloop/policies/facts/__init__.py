@@ -21,6 +21,8 @@ __all__ = ["ByKind", "Facts", "FactsSettings", "HeadTailMatches", "Whole"]
 
 _WORD = re.compile(r"[A-Za-z0-9_][\w.@/-]{2,}")
 _LINE_CHARS = 400
+TRIMMED: frozenset[str] = frozenset({"facts", "see_once"})
+"""Modes of a tool in which its large results become facts, at once or after they were seen whole."""
 
 
 class Whole(Settings):
@@ -67,12 +69,15 @@ class ByKind(Settings):
         """The result, or its facts where it is large and the tool wants facts. Never longer than the result."""
         size = tokens.estimate(content, family)
         own = settings or FactsSettings()
-        if mode != "facts" or size <= (own.over_tokens or self.over_tokens):
-            return Shown(content)
-        if state is not None and size <= floor.floor(state, call.name, own.share or self.share):
+        if mode not in TRIMMED or size <= (own.over_tokens or self.over_tokens):
             return Shown(content)
         most = size * own.share if own.share else self._room(size, own.over_tokens or self.over_tokens)
-        room = min(int(most), self.at_most_tokens) * 1_000
+        most = min(int(most), self.at_most_tokens)
+        once = mode == "see_once"
+        share = most / size if once else own.share or self.share
+        if state is not None and size <= floor.floor(state, call.name, share, once):
+            return Shown(content)
+        room = most * 1_000
         known = seen.values(state) if state is not None else frozenset()
         wanted = cutting.Wanted(asked.words(call), own.fields, own.keep_lines, known)
         text, left_out = _within(content, wanted, room, handle, budget.meter(family))
@@ -125,7 +130,7 @@ class HeadTailMatches(Settings):
     ) -> Shown:
         """The result, or its facts where it is large and the tool wants facts. Never longer than the result."""
         size = tokens.estimate(content, family)
-        if mode != "facts" or size <= self.over_tokens:
+        if mode not in TRIMMED or size <= self.over_tokens:
             return Shown(content)
         facts, left_out = self._facts(call, content, handle)
         if len(facts) >= len(content):

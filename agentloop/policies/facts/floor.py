@@ -21,14 +21,15 @@ def misses(state: State, tool: str) -> float:
     return (len(recalled) + _PRIOR_MISSES) / (len(shown) + _PRIOR_RESULTS)
 
 
-def floor(state: State, tool: str, share: float) -> float:
-    """Tokens under which a result of this tool is not worth cutting to this share; infinite where no result is."""
+def floor(state: State, tool: str, share: float, once: bool = False) -> float:
+    """Tokens under which a result of this tool is not worth cutting to this share; infinite where no result is. `once`: it is
+    paid in full besides, being shown whole first."""
     p = costs.prices_for(state.card, state.prompt_tokens)
     unit = float(p.input) or 1.0
     write, read, out = float(p.cache_write_5m) / unit, float(p.cache_read) / unit, float(p.output) / unit
     turns = state.limits.max_turns - state.asked if state.limits.max_turns is not None else EXPECTED_TURNS
     carried = write + read * max(1, turns)
     missed = misses(state, tool)
-    spared = (1 - share - missed) * carried
+    spared = (1 - share - missed) * carried - float(once)
     asked = missed * (read * state.prompt_tokens + (out + carried) * _RECALL_TOKENS)
     return asked / spared if spared > 0 else float("inf")
