@@ -11,12 +11,16 @@ from pydantic import ValidationError
 
 from agentloop import granting
 from agentloop.errors import PromptError
+from agentloop.leaves.settings import leaves_settings
 from agentloop.types.events import FactsSettings
 from agentloop.types.grants import Grants
+from agentloop.types.leaves import LeavesSettings
 from agentloop.workspace import refuse_unknown
 
 MAX_PROMPT_BYTES = 1_000_000
-_OWN_KEYS = frozenset({"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge", "grants"})
+_OWN_KEYS = frozenset(
+    {"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge", "grants", "leaves"}
+)
 _AGENT_SETTINGS = frozenset(
     {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
     | {
@@ -56,6 +60,8 @@ class AgentFile(NamedTuple):
     """By tool, what matters in its large results; None: they are shown whole."""
     grants: Grants = Grants()
     """What unattended runs may do besides reading."""
+    leaves: LeavesSettings = LeavesSettings()
+    """How the tasks that it delegates are done."""
     schedule: Any = None
     """When it runs by itself, as it was written: `agentloop.schedule` reads it."""
 
@@ -97,6 +103,7 @@ def agent_file(path: Path) -> AgentFile:
         knowledge=_names(path, data, "knowledge") or (),
         facts=_facts(path, front, data.get("facts") or {}),
         grants=granting.grants(_front_line(path, front, "grants"), data.get("grants")),
+        leaves=leaves_settings(_front_line(path, front, "leaves"), path.parent, data.get("leaves"), prompt_text),
         schedule=data.get("schedule"),
     )
 

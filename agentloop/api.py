@@ -1,9 +1,10 @@
 """The Python interface: an agent, and what comes of running it."""
 
 import asyncio
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,16 +25,20 @@ from agentloop.crash_points import reached
 from agentloop.engine import Shell, run
 from agentloop.engine.loop import Observer
 from agentloop.errors import UsageError
+from agentloop.leaves import routed
+from agentloop.leaves.world import World, at_hand
 from agentloop.origins import Origins
 from agentloop.policies import PolicySettings, from_settings, preset, recorded
-from agentloop.ports import Clock, Log, ModelClient, SessionStore
+from agentloop.ports import Clock, Log, Purse, SessionStore
 from agentloop.prior import Whose, prior
+from agentloop.provider import Clients
 from agentloop.replay import requests
 from agentloop.stores import store_of
 from agentloop.tooling import Registry
 from agentloop.types.events import Limits, Outcome, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.grants import Grants
-from agentloop.types.usage import Usage
+from agentloop.types.leaves import DELEGATE, LeavesSettings
+from agentloop.types.usage import ModelCard, Usage
 from agentloop.version import __version__
 from agentloop.workspace import Configuration, configuration, redactor, user_file
 from agentloop.writing import Writer, said_by_user
@@ -109,6 +114,7 @@ class Agent:
         self.file = prompt if isinstance(prompt, AgentFile) or prompt is None else agent_file(self.workspace / prompt)
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
+        self._given_clients: Clients | None = None
         self._unattended, self._job = unattended, job or self.name
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
@@ -158,7 +164,7 @@ class Agent:
         task = said_by_user(text)
         with self._ready(session_id) as ready:
             start = self.start(session_id, ready.registry)
-            client, policies = self._client(start.played_by), self._own_policies or self.policy_settings.policies()
+            clients, policies = self._clients(start.played_by), self._own_policies or self.policy_settings.policies()
             reached("session.ready")
             with self.sessions.log(session_id) as opened:
                 if not self.sessions.exists(session_id):
@@ -170,7 +176,7 @@ class Agent:
                     write(start)
                     reached("session.started")
                     write(task)
-                    return self._run(session_id, log, client, policies, ready)
+                    return self._run(session_id, log, clients, policies, ready)
         return self.resume(session_id, task=text)  # another process was faster, and has let the session go again
 
     def resume(
@@ -205,14 +211,14 @@ class Agent:
             if said is None and freeze.rests(state, changed, self._clock.now()):
                 return self._result(session_id, state)
             policies = self._own_policies or recorded(state.policies).policies()
-            client = self._client(state.played_by, requests(events, policies))
+            clients = self._clients(state.played_by, requests(events, policies))
             write = Writer(log, self._clock, ready.observe, state)
             if changed is not None or state.outcome not in (None, "completed"):
                 write(changed or SessionResumed())
                 reached("session.resumed")
             if said is not None:
                 write(said)
-            return self._run(session_id, log, client, policies, ready)
+            return self._run(session_id, log, clients, policies, ready)
 
     def send(self, session_id: str, text: str) -> Result:
         """Give a session its next user message, and run it to its next outcome."""
@@ -283,11 +289,39 @@ class Agent:
         with self.registry(session_id) as registry, callbacks.isolated(self._on_event, _warn) as observe:
             yield _Ready(registry, self.root(session_id), observe)
 
-    def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready") -> Result:
+    def _run(self, session_id: str, log: Log, clients: Clients, policies: Policies, ready: "_Ready") -> Result:
         tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))
-        purse = purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, self._job)
-        shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, ready.observe, purse=purse)
-        return self._result(session_id, run(log, shell, policies))
+        blobs, purse = self.sessions.blobs(session_id), self._purse(session_id)
+        shell = Shell(clients.first, tools, blobs, self._clock, ready.observe, purse=purse)
+        with at_hand(self._leaves_world(clients, ready)) if DELEGATE in ready.registry.tools else nullcontext():
+            return self._result(session_id, run(log, shell, policies))
+
+    def _purse(self, session_id: str) -> Purse:
+        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, self._job)
+
+    def _leaves_world(self, clients: Clients, ready: "_Ready") -> World:
+        """What the leaves of a session are run with: what it is run with itself."""
+        return World(
+            settings=self.file.leaves if self.file is not None else LeavesSettings(),
+            sessions=self.sessions,
+            clock=self._clock,
+            registry=ready.registry,
+            root=ready.root,
+            job=self._job,
+            client=clients.another,
+            purse=self._purse,
+            card=self._card,
+            guarded=self._guarded,
+            redact=redactor(self.environment),
+            mark=self._origins.mark,
+            checked=lambda start, calls: self._origins.checked(start, calls, trust=False),
+            policies=self._own_policies,
+            route=routed.by_table(self.workspace, self._card),
+        )
+
+    def _card(self, name: str) -> ModelCard:
+        """What is known of a model today. Raises UnknownModel."""
+        return model_table.find(name, self._models).card_on(self._clock.now().date())
 
     def _guarded(self, log: Log) -> Log:
         """The log, which no known secret enters."""
@@ -306,12 +340,20 @@ class Agent:
             self._script = provider.script_of(self.file, self.name)
         return self._script
 
-    def _client(self, played_by: str, history: Iterable[tuple[datetime, bytes]] = ()) -> ModelClient:
+    def _clients(self, played_by: str, history: Iterable[tuple[datetime, bytes]] = ()) -> Clients:
         """Who answers a session that this one plays. Raises ConfigError, UsageError."""
         chosen = self.settings.provider if self.configuration.origins.get("provider") == "flag" else None
         settings = self.settings.model_copy(update={"provider": provider.of(played_by, chosen)})
+        if self._given_clients is not None:
+            return self._given_clients
         script = self.script or (provider.script_of(self.file, self.name) if settings.provider == "scripted" else None)
-        return provider.client(settings, self._models, self.environment, self._clock, script, history)
+        return provider.clients(settings, self._models, self.environment, self._clock, script, history)
+
+    def through(self, clients: Clients) -> "Agent":
+        """The same agent, whose sessions ask through these: a session of a wave."""
+        other = copy.copy(self)
+        other._given_clients = clients
+        return other
 
     def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool, ours: bool) -> SessionResumed | None:
         told = frozenset(n for n, o in self.configuration.origins.items() if o in ("flag", "environment"))

@@ -77,6 +77,8 @@ class OtherHands:
         self._pending: list[Part] = []
         self._sent_at = state.started_at
         self._real = self._estimated = 0
+        self._leaves = Decimal(0)
+        """What leaves spent: they would have cost the same."""
 
     def take(self, before: State, event: Event, after: State) -> None:
         """One more event, and the states around it."""
@@ -86,6 +88,7 @@ class OtherHands:
             case ModelRequested(purpose="turn" | "summary"):
                 self._sent_at = event.at
             case ToolFinished() as finished:
+                self._leaves += sum((leaf.spent_usd for leaf in finished.leaves or ()), Decimal(0))
                 if finished.raw is not None:
                     self._whole[finished.call_id] = finished.raw.tokens
                 if not after.open_calls and after.to_extract is None:
@@ -124,9 +127,9 @@ class OtherHands:
         """What it comes to."""
         scale = Decimal(self._real) / Decimal(self._estimated) if self._estimated else Decimal(1)
         return Baselines(
-            naive_usd=self._naive.usages.price(scale, self._card),
-            automatic_caching_usd=self._automatic.usages.price(scale, self._card),
-            every_turn_usd=self._every_turn.usages.price(scale, self._card),
+            naive_usd=self._naive.usages.price(scale, self._card) + self._leaves,
+            automatic_caching_usd=self._automatic.usages.price(scale, self._card) + self._leaves,
+            every_turn_usd=self._every_turn.usages.price(scale, self._card) + self._leaves,
         )
 
 

@@ -7,7 +7,7 @@ telling changes nothing, and a lost ledger is made anew from the logs. Amounts a
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentloop.core.folding import begin, evolve
 from agentloop.crash_points import reached
 from agentloop.database import transaction
-from agentloop.errors import BudgetUnknown
+from agentloop.errors import BudgetUnknown, UnknownSession
 from agentloop.ports import Clock, Room
 from agentloop.types.events import Event, SessionStarted
 from agentloop.types.limits import SharedLimits
@@ -67,12 +67,40 @@ class Logs(Protocol):
     def stream(self, session_id: str) -> Iterator[Event]: ...  # noqa: D102
 
 
+class Charge(NamedTuple):
+    """What somebody was charged at a time (USD)."""
+
+    at: datetime
+    usd: Decimal
+
+
+class Others(Protocol):
+    """Whoever spends besides sessions, and has a log of its own to say so: batch runs."""
+
+    def ids(self) -> Iterable[str]:
+        """Under which ids they spend."""
+        ...
+
+    def owns(self, id: str) -> bool:
+        """Whether it is one of theirs; no session has such an id."""
+        ...
+
+    def job(self, id: str) -> str:
+        """For which job."""
+        ...
+
+    def charges(self, id: str) -> Iterable[Charge]:
+        """What one was charged so far."""
+        ...
+
+
 class BudgetLedger:
     """Who spent what, and who is about to."""
 
-    def __init__(self, database: "Engine", logs: Logs, zone: ZoneInfo, clock: Clock) -> None:
+    def __init__(self, database: "Engine", logs: Logs, zone: ZoneInfo, clock: Clock, others: Others | None = None) -> None:
         """Use this database; days are those of this zone."""
         self._database, self._logs, self._zone, self._clock = database, logs, zone, clock
+        self._others = others
         self._there = False
 
     def purse(self, session_id: str, job: str, limits: SharedLimits) -> "SharedPurse":
@@ -125,8 +153,18 @@ class BudgetLedger:
         known = sa.select(sa.func.count()).where(_SPENDING.c.session_id == session_id).select_from(_SPENDING)
         if connection.scalar(known):
             return
-        for day, usd in self._by_day(self._logs.stream(session_id)).items():
+        for day, usd in self._spent(session_id).items():
             write(connection, session_id, day, job, _units(usd), 0)
+
+    def _spent(self, id: str) -> dict[str, Decimal]:
+        """What a session was charged, or one of the others, by day."""
+        if self._others is None or not self._others.owns(id):
+            return self._by_day(self._logs.stream(id))
+        found: dict[str, Decimal] = {}
+        for charge in self._others.charges(id):
+            day = self.day(charge.at.astimezone(self._zone).date())
+            found[day] = found.get(day, Decimal(0)) + charge.usd
+        return found
 
     def _make(self, connection: "Connection") -> None:
         _TABLES.create_all(connection)
@@ -138,14 +176,23 @@ class BudgetLedger:
         connection.execute(sa.delete(_MADE))
         found = 0
         for session_id in self._logs.ids():
-            events = self._logs.stream(session_id)
-            start = next(events)
+            try:
+                events = self._logs.stream(session_id)
+                start = next(events)
+            except UnknownSession:
+                continue  # its process died before its first line was whole: it has spent nothing
             assert isinstance(start.body, SessionStarted)
             days = self._by_day([start, *events])
             for day, usd in days.items():
                 write(connection, session_id, day, start.body.job or start.body.agent, _units(usd), 0)
             found += bool(days)
             reached("budget.half_rebuilt")
+        for other in self._others.ids() if self._others is not None else ():
+            assert self._others is not None
+            days = self._spent(other)
+            for day, usd in days.items():
+                write(connection, other, day, self._others.job(other), _units(usd), 0)
+            found += bool(days)
         connection.execute(sa.insert(_MADE).values(from_logs_at=self._clock.now().isoformat()))
         return found
 
@@ -159,7 +206,7 @@ class BudgetLedger:
                 state = begin(event.body, event.at)
                 continue
             after = evolve(state, event)
-            if more := after.charged_usd - state.charged_usd:
+            if more := after.own_usd - state.own_usd:
                 day = self.day(event.at.astimezone(self._zone).date())
                 found[day] = found.get(day, Decimal(0)) + more
             state = after

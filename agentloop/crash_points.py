@@ -53,6 +53,11 @@ POINTS: dict[str, str] = {
     "tool.recorded": "tool_finished is written; the model has not seen it",
     "parallel.intended": "several calls are written down as started; none runs",
     "parallel.some_recorded": "one of several parallel answers is written, and not all",
+    # leaves
+    "leaf.reserved": "what a leaf may spend is taken out of the pot; there may be nothing of the leaf",
+    "leaf.started": "its session_started is written; it has no task",
+    "leaf.ended": "a leaf has its outcome; the session that delegated it does not know",
+    "leaves.ended": "all leaves of a call have; nothing of it is in that session's log",
     # what changes the view
     "compaction.decided": "a cut is decided; it is not written",
     "compaction.recorded": "compacted is written; nothing was sent since",
@@ -65,6 +70,27 @@ POINTS: dict[str, str] = {
     "schedule.begun": "a run is written down as this process's own; nothing of it has happened",
     "schedule.ended": "a run is over; that is not written",
     "schedule.settled": "what came of a run is written; nobody was told",
+    # batches of independent prompts
+    "batch.begun": "prepared is written; not all of the rows are",
+    "batch.prepared": "all rows are written; no request is planned",
+    "batch.planned": "a round is planned; nothing is sent",
+    "batch.intended": "submit_intended is written; the batch is not sent",
+    "batch.sent": "the API has the batch; nobody has written down its id",
+    "batch.submitted": "submitted is written",
+    "batch.downloaded": "all results of a batch are here; none is written",
+    "batch.half_received": "some results of a batch are written, and not all",
+    "batch.received": "all results of a batch are written; that they are all is not",
+    "batch.settled": "a batch is over; the shared budgets do not know it",
+    "batch.live_intended": "live_asked is written; nothing was sent",
+    "batch.live_answered": "the answer to a live request is here; nothing of it is written",
+    "batch.ended": "ended is written; nobody was told",
+    # waves
+    "wave.started": "a wave is written down; none of its sessions is",
+    "wave.intended": "what a batch will ask is written down; nothing was sent",
+    "wave.submitted": "a batch is made; its id is not written down",
+    "wave.made": "the id of a batch is written down; nobody waits for it yet",
+    "wave.answered": "the results of a batch are here; no session has its own",
+    "wave.over": "every session of a wave is over; nobody was told",
     # what commands write
     "export.copied": "the copy is whole, under a temporary name",
     "export.done": "the copy is in its place",
@@ -73,6 +99,12 @@ POINTS: dict[str, str] = {
     "prune.hidden": "a session is out of sight; its files are still there",
     "prune.deleted": "its files are gone",
     "report.made": "a report is made; nothing of it is printed",
+    # evals
+    "route.answer_kept": "an answer to a case is written down; it is not graded",
+    "route.batch_intended": "a batch of cases is written down; nobody made it",
+    "route.batch_made": "the batch is made; its id is written nowhere",
+    "route.batch_ended": "the results of a batch are here; none is written down",
+    "route.before_table": "the table with its new row is whole, under a temporary name",
 }
 """By name, what has just happened there."""
 

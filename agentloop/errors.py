@@ -18,6 +18,7 @@ and what to do.
     │   └── StoreUnavailable        75   the database that holds the sessions does not answer
     ├── BudgetUnknown                3   nobody can say what a shared budget has left: nothing is spent
     ├── SessionHeld                 75   another process is running this session
+    ├── BatchStopped                75   a batch run cannot go on now; nothing of it is lost
     └── ReplayDiffers                1   the log and the code decide differently
 """
 
@@ -100,6 +101,12 @@ class BudgetUnknown(AgentLoopError):
 
 class SessionHeld(AgentLoopError):
     """Another process holds the session."""
+
+    exit_code = 75
+
+
+class BatchStopped(AgentLoopError):
+    """A batch run cannot go on now: the API does not answer, or what it says needs a person."""
 
     exit_code = 75
 

@@ -16,7 +16,8 @@ from agentloop.core.tokens import estimate
 from agentloop.report import AttemptCost, Cause, Usd, report
 from agentloop.trimmed import Trimmed, trimmed
 from agentloop.types.base import Frozen
-from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted
+from agentloop.types.events import Compacted, Event, ModelReplied, ModelRequested, SessionStarted, ToolFinished
+from agentloop.types.leaves import LeafRun
 from agentloop.types.request import Request
 from agentloop.types.usage import TTL_SECONDS, Usage
 
@@ -113,6 +114,8 @@ class TurnExplained(Frozen):
     """For how many seconds the end of the last request was asked to be kept; None where it was not, or there was none."""
     gave_way: bool = False
     """Whether results that the last request showed once have given way to their facts: all before them could be read."""
+    leaves: tuple[LeafRun, ...] = ()
+    """What this turn's calls delegated to; not in its cost."""
     besides: tuple[AttemptCost, ...] = ()
     """What else was asked around this turn: for facts, for the session state, or in vain."""
 
@@ -134,11 +137,20 @@ def explain(events: Sequence[Event]) -> list[TurnExplained]:
     """Every turn of a session. Raises ValueError where the log does not start with session_started."""
     billed = report(events, with_baselines=False).cost_by_turn
     asked = list(_asked(events))
-    made, once = trimmed(events), _seen_once(asked)
+    made, once, leaves = trimmed(events), _seen_once(asked), _leaves(events)
     return [
-        _explained(one, billed, made.get(one.replied.turn, []), once, later=len(asked) - i - 1, shown_for=_shown_for(asked, i))
+        _explained(one, billed, made.get(one.replied.turn, []), once, len(asked) - i - 1, _shown_for(asked, i), leaves)
         for i, one in enumerate(asked)
     ]
+
+
+def _leaves(events: Sequence[Event]) -> dict[int, tuple[LeafRun, ...]]:
+    """By turn, the leaves that its calls ran."""
+    found: dict[int, tuple[LeafRun, ...]] = {}
+    for body in (e.body for e in events):
+        if isinstance(body, ToolFinished) and body.leaves:
+            found[body.turn] = found.get(body.turn, ()) + body.leaves
+    return found
 
 
 def _shown_for(asked: Sequence[_Asked], i: int) -> int:
@@ -166,6 +178,7 @@ def _explained(
     once: Mapping[str, Decimal],
     later: int,
     shown_for: int,
+    leaves: Mapping[int, tuple[LeafRun, ...]],
 ) -> TurnExplained:
     state, decision, turn = one.state, one.requested.decision, one.replied.turn
     of_turn = [a for a in billed if a.turn == turn]
@@ -190,6 +203,7 @@ def _explained(
         lifetimes=chosen(one.decided, one.requested.breakpoints, alone=len(view.messages(state)) == 1),
         kept_s=TTL_SECONDS[state.sent.ttl] if state.sent is not None and state.sent.ttl is not None else None,
         gave_way=one.gave_way,
+        leaves=leaves.get(turn, ()),
         besides=tuple(a for a in of_turn if a is not attempt),
     )
 

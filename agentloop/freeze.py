@@ -17,19 +17,21 @@ from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
 from agentloop.knowledge import NAME as KNOWLEDGE
 from agentloop.knowledge import knowledge_tool
+from agentloop.leaves.tool import delegate_tool
 from agentloop.ports import Blobs, Clock, News
 from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
 from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL
 from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
 from agentloop.types.grants import Grants
+from agentloop.types.leaves import DELEGATE
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings, ToolSearch, redactor
 
 SERVED = "mcp__"
 """How the name of an MCP server's tool begins."""
-BUILT_IN = frozenset({RECALL, KNOWLEDGE, SLEEP})
+BUILT_IN = frozenset({RECALL, KNOWLEDGE, SLEEP, DELEGATE})
 """Tools that no folder holds: an agent may name them, and need not."""
 HOT_TOOLS = 5
 """Tools that stay in the prefix where the others have to be searched for: the API's documentation advises 3 to 5."""
@@ -40,11 +42,12 @@ session that often needs other tools costs 3 to 7 % more behind search with 8,50
 
 def built_in(workspace: Path, agent: AgentFile | None, blobs: Blobs, news: News, clock: Clock) -> tuple[Tool, ...]:
     """The tools that agentloop itself brings: `recall`; where the agent names folders of knowledge, the search in them;
-    where it names `sleep_until`, that. Raises ConfigError where a folder is missing or empty."""
+    where it names `sleep_until` or `delegate`, these. Raises ConfigError where a folder is missing or empty."""
     folders = agent.knowledge if agent is not None else ()
     knowledge = (knowledge_tool(workspace, folders),) if folders else ()
     sleeps = agent is not None and SLEEP in (agent.tools or ())
-    return (recall_tool(blobs, news), *knowledge, *((sleep_tool(clock),) if sleeps else ()))
+    delegates = (delegate_tool(agent.leaves),) if agent is not None and DELEGATE in (agent.tools or ()) else ()
+    return (recall_tool(blobs, news), *knowledge, *((sleep_tool(clock),) if sleeps else ()), *delegates)
 
 
 def registry(

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from agentloop.errors import LogError
 from agentloop.types.blocks import Block, Call
 from agentloop.types.events import Body, Event, ToolCard, ToolOutcome
+from agentloop.types.leaves import LeafRun
 from agentloop.types.request import Failure, Reply
 
 
@@ -32,6 +33,15 @@ class ModelClient(Protocol):
         ...
 
 
+@runtime_checkable
+class Rejoins(Protocol):
+    """A `ModelClient` whose answers outlive the process that asked for them: items of batches."""
+
+    def rejoins(self, digest: str) -> bool:
+        """Whether the answer to a body of this digest is still to be had: it is not paid for again."""
+        ...
+
+
 Wakes = Callable[[], float | None]
 """Seconds until whoever waits for calls wants to be woken; None where it only waits. Asked again each time."""
 
@@ -46,6 +56,8 @@ class Answer(NamedTuple):
     content: str | list[Block]
     outcome: ToolOutcome
     duration_s: float
+    leaves: tuple[LeafRun, ...] | None = None
+    """The leaves that the call ran, to be counted in the bill."""
 
     @property
     def is_error(self) -> bool:

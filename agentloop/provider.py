@@ -1,9 +1,9 @@
 """Who answers as the model: the Messages API, or a script in the emulator, in this very process."""
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agentloop.adapters.model_table import Model
@@ -12,6 +12,9 @@ from agentloop.errors import ConfigError, UsageError
 from agentloop.ports import Clock, ModelClient
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings
+
+if TYPE_CHECKING:
+    from agentloop.emulator.app import Emulator
 
 _HEADERS = {"x-api-key": "emulator", "anthropic-version": "2026-10-21", "content-type": "application/json"}
 
@@ -46,6 +49,14 @@ def script_of(agent: AgentFile | None, name: str) -> Any:
     return Playbook.load(agent.playbook)
 
 
+class Clients(NamedTuple):
+    """The clients of a run that speaks to one API, with one cache, from several threads."""
+
+    first: ModelClient
+    another: Callable[[Callable[[], None]], ModelClient]
+    """Makes one more; it calls what it is given when a reply has begun."""
+
+
 def client(
     settings: Settings,
     models: Mapping[str, Model],
@@ -56,27 +67,60 @@ def client(
 ) -> ModelClient:
     """The model client of a run. The emulator first hears the requests of `history`, so that its cache account is the one
     it had. Raises ConfigError for a missing or malformed key or address."""
+    return clients(settings, models, environment, clock, script, history).first
+
+
+def clients(
+    settings: Settings,
+    models: Mapping[str, Model],
+    environment: Mapping[str, str],
+    clock: Clock,
+    script: Any,
+    history: Iterable[tuple[datetime, bytes]] = (),
+) -> Clients:
+    """The same for a run that speaks to the API from several threads. Raises ConfigError."""
     from agentloop.adapters.messages_api import MessagesApi  # the SDK takes half a second to import
 
     def card_of(model: str) -> ModelCard | None:
         return models[model].card if model in models else None
 
     if settings.provider == "scripted":
-        from agentloop.emulator.app import Emulator
         from agentloop.emulator.transport import client as in_process
 
-        past: list[datetime] = []
-        emulator = Emulator(script, models, clock=lambda: (past[-1] if past else clock.now()).timestamp())
-        for at, body in history:
-            past.append(at)
-            collections.deque(emulator.handle("POST", "/v1/messages", _HEADERS, body).chunks, maxlen=0)
-        past.clear()
-        return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=in_process(emulator), card_of=card_of)
-    _check_address(settings.base_url)
-    return MessagesApi(api_key=environment.get("ANTHROPIC_API_KEY"), base_url=settings.base_url, card_of=card_of)
+        emulator = _emulator(script, models, clock, history)
+
+        def played(begun: Callable[[], None] = _unheard) -> ModelClient:
+            http = in_process(emulator)
+            return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=http, card_of=card_of, begun=begun)
+
+        return Clients(played(), played)
+    check_address(settings.base_url)
+    key = environment.get("ANTHROPIC_API_KEY")
+
+    def asked(begun: Callable[[], None] = _unheard) -> ModelClient:
+        return MessagesApi(api_key=key, base_url=settings.base_url, card_of=card_of, begun=begun)
+
+    return Clients(asked(), asked)
 
 
-def _check_address(base_url: str | None) -> None:
+def _emulator(script: Any, models: Mapping[str, Model], clock: Clock, history: Iterable[tuple[datetime, bytes]]) -> "Emulator":
+    """The emulator in this process, which has heard these requests."""
+    from agentloop.emulator.app import Emulator
+
+    past: list[datetime] = []
+    emulator = Emulator(script, models, clock=lambda: (past[-1] if past else clock.now()).timestamp())
+    for at, body in history:
+        past.append(at)
+        collections.deque(emulator.handle("POST", "/v1/messages", _HEADERS, body).chunks, maxlen=0)
+    past.clear()
+    return emulator
+
+
+def _unheard() -> None:
+    """Nobody waits for a reply to begin."""
+
+
+def check_address(base_url: str | None) -> None:
     try:
         parts = urlsplit(base_url or "https://api")
         fine = parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentloop import database
+from agentloop.batching.store import BatchAccounts, BatchStore
 from agentloop.errors import ConfigError
 from agentloop.ports import Clock, NothingShared, Purse
 from agentloop.workspace import Settings
@@ -28,7 +29,8 @@ def ledger(workspace: Path, settings: Settings, logs: "Logs", clock: Clock) -> "
     from agentloop.budgets import BudgetLedger  # and with it SQLAlchemy, which most sessions do without
 
     url = database.url_of(workspace, settings.database_url, FILE)
-    return BudgetLedger(database.engine(url), logs, zone(settings.budget_zone), clock)
+    batches = BatchAccounts(BatchStore(workspace, settings.database_url))
+    return BudgetLedger(database.engine(url), logs, zone(settings.budget_zone), clock, batches)
 
 
 def zone(name: str) -> ZoneInfo:

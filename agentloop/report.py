@@ -26,15 +26,17 @@ from agentloop.types.events import (
     SessionStarted,
     ToolFinished,
 )
+from agentloop.types.leaves import LeafRun
 from agentloop.types.request import Purpose, Reply
 from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
 
-Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "keepalive", "failed"]
+Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "keepalive", "failed", "leaves"]
 """Why a request was billed as it was: the first of a session · it extended the cached one · the cache had expired · a
 compaction came before it · nothing was read though the cache was warm · it asked for the session state · it
-asked a cheap model for facts · it kept the cache warm while tools ran · an attempt that brought no reply."""
+asked a cheap model for facts · it kept the cache warm while tools ran · an attempt that brought no reply. `leaves` are no
+request of the session: what its leaves spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Report(Frozen):
     trimmed_results: int
     trimmed_tokens: int
     """Estimated tokens of results that the model was spared."""
+    leaves: tuple[LeafRun, ...] = ()
+    """Sessions that it delegated to: what they spent is in its cost, what they used is not in its usage."""
     baselines: Baselines | None = None
     log: str = ""
 
@@ -111,6 +115,8 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
             by_cause[attempt.cause] = by_cause.get(attempt.cause, Decimal(0)) + attempt.cost_usd
         if attempt is not None and with_turns:
             attempts.append(attempt)
+    if counts.leaves:
+        by_cause["leaves"] = counts.leaves_usd
     return Report(
         session_id=state.session_id,
         agent=state.agent,
@@ -125,7 +131,7 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
         cost_usd=state.spent_usd,
         at_risk_usd=state.at_risk_usd,
         uncertain=tuple(counts.uncertain),
-        cost_by_kind=_by_kind(counts.bill),
+        cost_by_kind=_by_kind(counts),
         cost_by_cause=by_cause,
         cost_by_turn=tuple(attempts),
         attempts=counts.attempts,
@@ -136,6 +142,7 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
         unknown_outcomes=tuple(counts.unknown_outcomes),
         trimmed_results=counts.trimmed_results,
         trimmed_tokens=counts.trimmed_tokens,
+        leaves=tuple(counts.leaves),
         baselines=others.baselines() if with_baselines else None,
         log=log,
     )
@@ -188,6 +195,12 @@ class _Counts:
         self.tool_calls = self.tool_errors = 0
         self.unknown_outcomes: list[str] = []
         self.trimmed_results = self.trimmed_tokens = 0
+        self.leaves: list[LeafRun] = []
+
+    @property
+    def leaves_usd(self) -> Decimal:
+        """What they spent."""
+        return sum((leaf.spent_usd for leaf in self.leaves), Decimal(0))
 
     def take(self, event: Event, before: State) -> None:
         """One more event, and the state before it."""
@@ -215,6 +228,7 @@ class _Counts:
     def _finished(self, finished: ToolFinished) -> None:
         self.tool_calls += 1
         self.tool_errors += finished.is_error
+        self.leaves += finished.leaves or ()
         if finished.outcome == "unknown":
             self.unknown_outcomes.append(f"{finished.name} {finished.call_id}")
         if finished.raw is not None:
@@ -279,5 +293,6 @@ def _cacheable(state: State) -> bool:
     return state.sent is not None and state.sent.prompt_tokens >= state.card.min_cacheable_tokens
 
 
-def _by_kind(bill: Bill) -> dict[str, Decimal]:
-    return {**bill._asdict(), "total": bill.total}
+def _by_kind(counts: _Counts) -> dict[str, Decimal]:
+    leaves = {"leaves": counts.leaves_usd} if counts.leaves else {}
+    return {**counts.bill._asdict(), **leaves, "total": counts.bill.total + counts.leaves_usd}

@@ -31,8 +31,9 @@ def meant(name: str, ids: Iterable[str], where: str) -> str:
     """The only id that starts with this name. Raises UnknownSession with candidates."""
     known = list(ids)
     starting = [i for i in known if i.startswith(name)]
-    if len(starting) == 1:
-        return starting[0]
+    own = [i for i in starting if not any(i.startswith(f"{other}.") for other in starting)]
+    if len(own) == 1:  # the others are its leaves
+        return own[0]
     near = starting or difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     hint = f"did you mean {', '.join(near[:5])}?" if near else "'agentloop sessions list' shows those that exist"
     what = "is ambiguous" if starting else "does not exist"

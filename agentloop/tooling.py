@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast, get_args, overload
 from agentloop.errors import RegistryError
 from agentloop.types.base import Json, compact
 from agentloop.types.events import Effect, FactsMode, FactsSettings, ToolCard
+from agentloop.types.leaves import LeafRun
 
 Function = Callable[..., Any]
 
@@ -221,6 +222,16 @@ class CurrentCall:
     """The same for every run of this call, over crash and resume: hand it to services that take one."""
     root: Path
     """The folder that the session's tools work in."""
+
+
+@dataclass(frozen=True)
+class Billed:
+    """What a tool returns that ran leaves: what the model is shown, and what is counted in the session's bill."""
+
+    content: str
+    leaves: tuple[LeafRun, ...]
+    failed: bool = False
+    """Whether the model is told that the call failed."""
 
 
 _CURRENT: ContextVar[CurrentCall] = ContextVar("agentloop_current_call")

@@ -72,12 +72,14 @@ class MessagesApi:
         card_of: Callable[[str], ModelCard | None] = lambda model: None,
         patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
-        """Speak to the API at `base_url` (the real one by default). Raises ConfigError for a missing or malformed key."""
+        """Speak to the API at `base_url` (the real one by default). `begun` is told when a reply has begun: from then on others
+        can read what its request wrote to the cache. Raises ConfigError for a missing or malformed key."""
         _check_sdk(anthropic.__version__)
         self._patience = patience or Patience()
         self._card_of = card_of
-        self._sleep = sleep
+        self._sleep, self._begun = sleep, begun
         self._key = _checked(api_key)
         self._time = AttemptTime()
         self._client = Anthropic(
@@ -158,6 +160,8 @@ class MessagesApi:
                     raise _in_stream(_json(event.data), streamed, request_id, body)
                 if event.event != "ping" and event.data:
                     streamed.feed(_json(event.data))
+                    if event.event == "message_start":
+                        self._begun()
                     reached("reply.streaming")
         return streamed.reply(request_id, len(body))
 

@@ -8,8 +8,10 @@ import importlib.util
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from agentloop.errors import RegistryError
 from agentloop.tooling import Tool, as_tool
@@ -26,6 +28,11 @@ def load_tools(folder: Path) -> list[Tool]:
         raise RegistryError(f"tools folder {folder} is not a folder")
     files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
     return [tool for file in files for tool in _tools_of(_loaded(file))]
+
+
+def load_module(file: Path) -> ModuleType:
+    """One module of such a folder. Raises RegistryError."""
+    return _loaded(file)
 
 
 def _tools_of(module: ModuleType) -> list[Tool]:
@@ -74,3 +81,15 @@ def _why(file: Path, error: BaseException) -> str:
     lines = [f.lineno for f in frames if Path(f.filename).resolve() == file.resolve()]
     where = f"{file}, line {lines[-1]}" if lines else str(file)
     return f"tool module {where}: {type(error).__name__} on import: {str(error)[:200]}"
+
+
+def function(folder: Path, name: str) -> Callable[..., object]:
+    """A function of a module in a folder, `file:function`, the file without its ending. Raises RegistryError."""
+    module, _, wanted = name.partition(":")
+    file = folder / f"{module}.py"
+    if not module.isidentifier() or not file.is_file():
+        raise RegistryError(f"'{name}' names no file of the tools folder: {file} is not there")
+    found = getattr(_loaded(file), wanted, None)
+    if not callable(found):
+        raise RegistryError(f"'{name}': there is no function '{wanted}' in {file}")
+    return cast(Callable[..., object], found)

@@ -23,10 +23,11 @@ from agentloop import surroundings
 from agentloop.crash_points import reached
 from agentloop.ports import Answer, Wakes, never
 from agentloop.redaction import cleaned_blocks
-from agentloop.tooling import CurrentCall, Registry, Tool, answering, settle
+from agentloop.tooling import Billed, CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
 from agentloop.types.blocks import Block, Call
 from agentloop.types.events import ToolCard, ToolOutcome
+from agentloop.types.leaves import DELEGATE, LeafRun
 
 MAX_RESULT_CHARS = 8_000_000
 MAX_ERROR_CHARS = 2_000
@@ -116,8 +117,8 @@ class Toolbox:
         try:
             running.wait(at_most_s)
         except KeyboardInterrupt as e:
-            if running.tool.effect == "read" or not running.wait(self._grace_s):
-                raise
+            if running.tool.effect == "read" or running.tool.name == DELEGATE or not running.wait(self._grace_s):
+                raise  # leaves are stopped with their session, and carried on with it
             return e
         return None
 
@@ -138,7 +139,8 @@ class Toolbox:
         if running.error is not None:
             said, outcome = _said(running.error, running.tool)
             return Answer(self._redact(said), outcome, running.took())
-        return Answer(self._redacted(running.content), "ok", running.took())
+        outcome: ToolOutcome = "error" if running.failed else "ok"
+        return Answer(self._redacted(running.content), outcome, running.took(), running.leaves)
 
     def _redacted(self, content: str | list[Block]) -> str | list[Block]:
         if isinstance(content, str):
@@ -153,6 +155,8 @@ class _Running:
         self.tool = tool
         self.content: str | list[Block] = EMPTY
         self.error: BaseException | None = None
+        self.leaves: tuple[LeafRun, ...] | None = None
+        self.failed = False
         self._started = time.monotonic()
         self._finished: float | None = None
         # the tool gets its own copy of the input: what it changes is seen by nobody
@@ -169,11 +173,16 @@ class _Running:
             reached("tool.starting")
             value = settle(self.tool.sdk.call(arguments))
             reached("tool.effected")
-            self.content = as_content(value)
+            self._returned(value)
         except BaseException as e:  # noqa: BLE001  SystemExit, RecursionError, MemoryError too: a tool must not end the session
             self.error = e
         self._finished = time.monotonic()
         self._over.set()
+
+    def _returned(self, value: Any) -> None:
+        if isinstance(value, Billed):
+            value, self.leaves, self.failed = value.content, value.leaves, value.failed
+        self.content = as_content(value)
 
     def wait(self, at_most_s: float = math.inf) -> bool:
         """Whether the call came back before its deadline, or before so many seconds."""

@@ -62,6 +62,9 @@ def _why(turn: TurnExplained) -> str:
     if turn.trims:
         spared = sum(t.whole_tokens - t.shown_tokens for t in turn.trims)
         parts.append(f"{len(turn.trims)} results trimmed, {spared:,} tokens spared")
+    if turn.leaves:
+        spent = sum((leaf.spent_usd for leaf in turn.leaves), Decimal(0))
+        parts.append(f"{len(turn.leaves)} leaves for {render.usd(spent)} USD besides")
     return "; ".join(parts)
 
 
@@ -90,6 +93,9 @@ def _whole(t: TurnExplained) -> str:
         lines.append(_cut(t.cut))
     lines += [_trim(trim) for trim in t.trims]
     lines += [f"besides: {render.CAUSES[a.cause]}, {render.usd(a.cost_usd)} USD{_because(a.decision)}" for a in t.besides]
+    if t.leaves:
+        spent = render.usd(sum((leaf.spent_usd for leaf in t.leaves), Decimal(0)))
+        lines += [f"besides: its calls ran {len(t.leaves)} leaves for {spent} USD", render.leaves(t.leaves)]
     if t.broken is not None:
         lines.append(
             f"the cached prefix ends at {t.broken.where}, byte {t.broken.byte} ({t.broken.kind}):\n"

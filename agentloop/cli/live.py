@@ -3,7 +3,8 @@
 import sys
 
 from agentloop.core.state import State
-from agentloop.types.events import Event, ModelReplied
+from agentloop.types.events import Event, ModelReplied, ToolFinished, ToolStarted
+from agentloop.types.leaves import DELEGATE
 
 
 class LiveLine:
@@ -16,11 +17,11 @@ class LiveLine:
 
     def __call__(self, event: Event, state: State) -> None:
         """Show where the session stands."""
-        if not self._on or not isinstance(event.body, ModelReplied):
+        if not self._on or (said := _said(event, state)) is None:
             return
-        usage = event.body.reply.usage
-        share = usage.cache_read_input_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
-        parts = [f"turn {state.asked}", f"{usage.prompt_tokens:,} tokens", f"{share:.0%} cached", f"${state.spent_usd:.4f}"]
+        parts = [*said, f"${state.spent_usd:.4f}"]
+        if state.leaves_usd:
+            parts[-1] += f" (${state.leaves_usd:.4f} by leaves)"
         if state.limits.max_budget_usd is not None:
             parts.append(f"${state.limits.max_budget_usd - state.spent_usd:.2f} left")
         line = " · ".join(parts)
@@ -33,3 +34,18 @@ class LiveLine:
         if self._on and self._width:
             sys.stderr.write("\r" + " " * self._width + "\r")
             sys.stderr.flush()
+
+
+def _said(event: Event, state: State) -> list[str] | None:
+    """What there is to say of an event; None where it is nothing."""
+    match event.body:
+        case ModelReplied(reply=reply):
+            usage = reply.usage
+            share = usage.cache_read_input_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
+            return [f"turn {state.asked}", f"{usage.prompt_tokens:,} tokens", f"{share:.0%} cached"]
+        case ToolStarted(name=name) if name == DELEGATE:
+            return [f"turn {state.asked}", "leaves at work"]
+        case ToolFinished(leaves=tuple(leaves)):
+            return [f"turn {state.asked}", f"{len(leaves)} leaves back"]
+        case _:
+            return None

@@ -10,6 +10,7 @@ from agentloop.report import Report
 from agentloop.types import blocks
 from agentloop.types.base import compact
 from agentloop.types.events import Body, Compacted, Event, InputGiven, ModelFailed, ModelReplied, SessionEnded, ToolFinished
+from agentloop.types.leaves import LeafRun
 
 if TYPE_CHECKING:
     from agentloop.plan.history import Against
@@ -26,6 +27,7 @@ CAUSES = {
     "extraction": "asked a cheap model for the facts of a result",
     "keepalive": "kept the cache warm while tools ran",
     "failed": "attempts that failed",
+    "leaves": "leaves that it delegated to",
 }
 
 
@@ -81,10 +83,22 @@ def bill(report: Report) -> str:
         ],
         ["output", f"{u.output_tokens:,}", usd(kinds["output"])],
         *([["web searches", f"{u.web_search_requests:,}", usd(kinds["fees"])]] if kinds["fees"] else []),
-        ["total", f"{u.prompt_tokens + u.output_tokens:,}", usd(report.cost_usd)],
+        *([[f"{len(report.leaves)} leaves", f"{_leaf_tokens(report):,}", usd(kinds["leaves"])]] if report.leaves else []),
+        ["total", f"{u.prompt_tokens + u.output_tokens + _leaf_tokens(report):,}", usd(report.cost_usd)],
     ]
-    parts = [_conditions(report), table(rows, right=(1, 2)), _others(report), *_warnings(report)]
+    parts = [_conditions(report), table(rows, right=(1, 2)), leaves(report.leaves), _others(report), *_warnings(report)]
     return safe("\n\n".join(p for p in parts if p))
+
+
+def _leaf_tokens(report: Report) -> int:
+    return sum(leaf.usage.all_tokens for leaf in report.leaves)
+
+
+def leaves(found: Sequence[LeafRun]) -> str:
+    """A line for each leaf."""
+    rows = [["leaf", "kind", "model", "turns", "USD", "outcome"]]
+    rows += [[one.session_id, one.kind, one.model, str(one.turns), usd(one.spent_usd), one.outcome] for one in found]
+    return table(rows, right=(3, 4)) if found else ""
 
 
 def _conditions(report: Report) -> str:
@@ -183,10 +197,11 @@ def _lines(body: Body) -> list[str]:
             )
             asked = [f"   → {c.name} {safe(compact(c.input).decode())[:160]}" for c in blocks.calls(reply.content)]
             return ["", f"{name}: {safe(blocks.text_of(reply.content))}", *asked]
-        case ToolFinished(name=name, content=content, is_error=is_error, raw=raw):
+        case ToolFinished(name=name, content=content, is_error=is_error, raw=raw, leaves=leaves):
             first = safe(blocks.result_text(content)).strip().partition("\n")[0][:160]
             cut = f" [facts of {raw.bytes:,} bytes, {raw.digest[:12]}]" if raw else ""
-            return [f"   {'✗' if is_error else '←'} {name}: {first}{cut}"]
+            ran = [f"      {leaf.session_id}: {leaf.outcome}, {usd(leaf.spent_usd)} USD" for leaf in leaves or ()]
+            return [f"   {'✗' if is_error else '←'} {name}: {first}{cut}", *map(safe, ran)]
         case Compacted(keep_from=keep_from, decision=decision):
             return ["", f"── compaction: turns up to {keep_from} left the view ({safe(decision.reason)})"]
         case ModelFailed(failure=failure):

@@ -134,7 +134,7 @@ def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Prin
     before = sys.stdout
     sys.stdout = sys.stderr
     try:
-        with contextlib.closing(Output(os.dup(kept))) as output, _signals():
+        with contextlib.closing(Output(os.dup(kept))) as output, stopped_by_signals():
             yield _Printer(output, output_format, quiet, observing.Observing(settings))
     finally:
         sys.stdout = before
@@ -143,7 +143,7 @@ def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Prin
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end a run as Ctrl-C does: recorded, resumable. A second signal ends the process at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,7 @@ def begin(body: SessionStarted, at: datetime) -> State:
         running_since=at,
         expected_gap_s=body.expected_gap_s,
         prior=body.prior,
-        permits=Permits(body.grants),
+        permits=Permits.of(body.grants, body.leaf),
     )
 
 
@@ -277,13 +277,14 @@ def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
         prompt = failure.usage.prompt_tokens if failure.usage is not None else asked_tokens(state, state.pending)
-        card = state.pending.asked_of or state.card
+        card = failure.priced_by or state.pending.asked_of or state.card
         risk = costs.worst_case(card, prompt, state.pending.max_tokens)
         if failure.usage is not None:  # its input is paid for below
             risk -= costs.worst_case(card, prompt, 0)
         state = changed(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
-        card = state.pending.asked_of or state.card if state.pending is not None else state.card
+        asked = state.pending.asked_of if state.pending is not None else None
+        card = failure.priced_by or asked or state.card
         state = changed(_paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
     if failure.kind == "interrupted":  # its gap would count twice when it is asked again
         counted = state.pending is not None and state.pending.purpose == "turn" and state.sent is not None

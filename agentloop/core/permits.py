@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from agentloop.types.blocks import Call
 from agentloop.types.events import CallAnswered, CallHeld, Effect, ToolCard
 from agentloop.types.grants import Grant, Grants
+from agentloop.types.leaves import LeafOf, LeafRun
 
 
 class Used(NamedTuple):
@@ -45,6 +46,11 @@ class Permits:
     denied: Mapping[str, str] = field(default_factory=dict)
     """What was denied once, by tool and values, and what was said about it."""
 
+    @classmethod
+    def of(cls, grants: Grants | None, leaf: LeafOf | None) -> "Permits":
+        """Those of a session that starts. What the session that delegated it has heard, and may not do, holds for a leaf."""
+        return cls(grants) if leaf is None else cls(grants, strangers=leaf.strangers, denied=leaf.denied)
+
     def holding(self, event: CallHeld) -> "Permits":
         """One more call waits."""
         return replace(self, held={**self.held, event.call_id: event.reason})
@@ -71,6 +77,15 @@ class Permits:
         strange = {t.name for t in tools if t.untrusted}
         first = next((n for n in names if n in strange), "")
         return self if self.strangers or not first else replace(self, strangers=first)
+
+    def delegated(self, leaves: tuple[LeafRun, ...]) -> "Permits":
+        """What leaves did counts as done here, and what they were given by strangers as given here."""
+        used = dict(self.used)
+        for tool, more in ((t, u) for leaf in leaves for t, u in leaf.used.items()):
+            before = used.get(tool, Used())
+            used[tool] = Used(before.calls + more.calls, before.total + more.total)
+        strangers = self.strangers or next((leaf.strangers for leaf in leaves if leaf.strangers), "")
+        return replace(self, used=used, strangers=strangers)
 
 
 def verdicts(

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
-from agentloop.core import costs, tokens
+from agentloop.core import costs, delegating, tokens
 from agentloop.core.state import Once, State, changed
 from agentloop.types import blocks
 from agentloop.types.base import compact
@@ -21,6 +21,8 @@ def finished(state: State, answer: ToolFinished) -> State:
     if answer.raw is not None:
         shown = state.facts_shown.get(answer.name, frozenset()) | {answer.raw.digest}
         state = changed(state, facts_shown={**state.facts_shown, answer.name: shown})
+    if answer.leaves is not None:
+        state = delegating.counted(state, answer.leaves)
     state = changed(
         state,
         open_calls=tuple(c for c in state.open_calls if c.id != answer.call_id),

@@ -184,6 +184,10 @@ class State:
     spent_usd: Decimal = Decimal(0)
     at_risk_usd: Decimal = Decimal(0)
     """The most that attempts without known usage may have cost."""
+    leaves_usd: Decimal = Decimal(0)
+    """What of `charged_usd` is that of leaves: the budgets shared with others know it under their own names."""
+    leaves_tokens: int = 0
+    """Tokens of all requests of its leaves together."""
     compactions: int = 0
     permits: Permits = field(default_factory=Permits)
     refused: tuple[BudgetSeen, ...] = ()
@@ -200,6 +204,16 @@ class State:
     def charged_usd(self) -> Decimal:
         """What was spent, and the most that attempts without known usage may have cost besides."""
         return self.spent_usd + self.at_risk_usd
+
+    @property
+    def own_usd(self) -> Decimal:
+        """The same, without what its leaves were charged."""
+        return self.charged_usd - self.leaves_usd
+
+    @property
+    def all_tokens(self) -> int:
+        """Tokens of all requests so far, those of its leaves too."""
+        return self.usage.all_tokens + self.leaves_tokens
 
     @property
     def awaits_reply(self) -> bool:

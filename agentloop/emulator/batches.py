@@ -169,6 +169,7 @@ class Batches:
                 batch.never_done += 1
                 continue
             batch.siblings.may_read = chance(self._seed, f"{batch.id} {i} hit") < self._settings.sibling_hits
+            batch.siblings.finds_any = chance(self._seed, f"{batch.id} {i} earlier") < self._settings.earlier_hits
             item = Item(
                 params, at, batch.timeline.done(i), f"req_{batch.id}_{i:06d}", batch.version, batch.betas, batch.siblings
             )

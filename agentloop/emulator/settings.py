@@ -46,6 +46,9 @@ class BatchSettings:
     sibling_hits: float = 0.65
     """The share of items that may read what earlier items of their batch wrote, as if those were done. Unverified: the
     documentation quotes 30% to 98%."""
+    earlier_hits: float = 1.0
+    """The share of items that find what the cache held before their batch; the others find nothing at all, and write anew.
+    Unverified: the documentation quotes 30% to 98%."""
     errored: float = 0.0
     """The share of items that end in an error of the API."""
     expired: float = 0.0

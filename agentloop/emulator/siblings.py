@@ -16,16 +16,20 @@ class Siblings:
     """
 
     may_read: bool = False
+    finds_any: bool = True
+    """Whether the next item finds anything in the cache at all: on a machine that holds none of it, it does not."""
     own: dict[bytes, Entry] = field(default_factory=dict)
     """What the batch's items wrote, as they left it."""
 
     def seen(self, entries: Mapping[bytes, Entry], at: float) -> Mapping[bytes, Entry]:
         """The cache as the next item, which starts at `at`, finds it."""
-        return _Seen(entries, self, at)
+        return _Seen(entries, self, at) if self.finds_any else {}
 
     def left(self, entries: Mapping[bytes, Entry], changes: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
         """What the cache holds after an item's changes."""
         kept = {key: _as_ready(self.own.get(key), entry) for key, entry in changes.items()}
+        if not self.finds_any:
+            kept = {key: _beside(entries.get(key), entry) for key, entry in kept.items()}
         self.own.update({k: e for k, e in kept.items() if k in self.own or not _stood(entries.get(k), e.used_at)})
         return kept
 
@@ -35,6 +39,13 @@ def _as_ready(before: Entry | None, entry: Entry) -> Entry:
     if before is None or entry.used_at - before.used_at > TTL_SECONDS[before.ttl]:
         return entry
     return entry._replace(ready_at=before.ready_at)
+
+
+def _beside(before: Entry | None, entry: Entry) -> Entry:
+    """The entry, where an item wrote what it did not find: what it did not find is there for the others."""
+    if before is None or not live(before, entry.used_at) or before.ttl != entry.ttl:
+        return entry
+    return entry._replace(ready_at=min(before.ready_at, entry.ready_at))
 
 
 def _stood(before: Entry | None, at: float) -> bool:

@@ -118,14 +118,14 @@ def _attempts(
             reached("reply.received")
             yield Happened(at, replied)
             reached("reply.recorded")
-    shell.purse.settle(risked.charged_usd)
+    shell.purse.settle(risked.own_usd)
 
 
 def _shared(
     purse: Purse, most: Decimal, state: State, budget: BudgetPolicy, purpose: Purpose, now: datetime
 ) -> BudgetSeen | None:
     """Set the request's worst case aside; what there is to say first, where a shared budget has little or no room."""
-    room = purse.reserve(state.charged_usd, most)
+    room = purse.reserve(state.own_usd, most)
     if room is None:
         return None
     seen = BudgetSeen(scope=room.scope, limit_usd=room.limit_usd, left_usd=room.left_usd, refused=not room.granted)
@@ -133,7 +133,7 @@ def _shared(
         return seen
     if purpose == "extraction" or budget.notice(changed(state, near=seen), now) is None:
         return None
-    purse.settle(state.charged_usd)
+    purse.settle(state.own_usd)
     return seen
 
 
@@ -143,5 +143,5 @@ def _no_more(purse: Purse, most: Decimal, risked: State, budget: BudgetPolicy, a
         return stop[1]
     if not budget.fits(risked, most):
         return f"the same request may cost {most:.4f} USD, which is more than the budget has left"
-    room = purse.reserve(risked.charged_usd, most)
+    room = purse.reserve(risked.own_usd, most)
     return None if room is None or room.granted else f"{room.left_usd:.4f} of {room.limit_usd} USD are left to {room.scope}"

@@ -35,7 +35,7 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
 
     reached("session.folded")
     try:
-        for body in recovery.left_open(state, shell.tools):
+        for body in recovery.left_open(state, shell.tools, shell.model):
             state = write(shell.clock.now(), body)
             reached("session.recovered")
         while state.outcome is None:
@@ -49,7 +49,7 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
         for body in recovery.interrupted(state, e):
             state = write(shell.clock.now(), body)
             reached("session.interrupted")
-    shell.purse.settle(state.charged_usd)
+    shell.purse.settle(state.own_usd)
     reached("session.ended")
     return state
 

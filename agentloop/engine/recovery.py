@@ -8,7 +8,7 @@ the model is told so and the operator sees it, and it is never repeated.
 from collections.abc import Iterator
 
 from agentloop.core.state import State
-from agentloop.ports import ToolRunner
+from agentloop.ports import ModelClient, Rejoins, ToolRunner
 from agentloop.types.events import Body, ModelFailed, SessionEnded, ToolFinished
 from agentloop.types.request import Failure
 
@@ -27,9 +27,11 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal
 
 
-def left_open(state: State, runner: ToolRunner) -> Iterator[Body]:
+def left_open(state: State, runner: ToolRunner, model: ModelClient | None = None) -> Iterator[Body]:
     """What has to be written first when a session is taken up again."""
-    if state.pending is not None:
+    if state.pending is not None and isinstance(model, Rejoins) and model.rejoins(state.pending.digest):
+        yield _cut_off(state, "the process ended before the reply was recorded; a batch still has it", possibly_billed=False)
+    elif state.pending is not None:
         yield _cut_off(state, "the process ended before the reply was recorded")
     for call in state.open_calls:
         card = runner.card(call.name)
@@ -50,7 +52,7 @@ def interrupted(state: State, error: KeyboardInterrupt) -> Iterator[Body]:
     yield SessionEnded(outcome="interrupted", detail=f"stopped by {by}; 'agentloop resume {state.session_id}' goes on")
 
 
-def _cut_off(state: State, why: str) -> ModelFailed:
+def _cut_off(state: State, why: str, possibly_billed: bool = True) -> ModelFailed:
     assert state.pending is not None
-    failure = Failure(kind="interrupted", error_type="interrupted", message=why, possibly_billed=True)
+    failure = Failure(kind="interrupted", error_type="interrupted", message=why, possibly_billed=possibly_billed)
     return ModelFailed(turn=state.pending.turn, purpose=state.pending.purpose, failure=failure)

@@ -115,4 +115,5 @@ def _finished(call: Call, answer: Answer, state: State, facts: FactsPolicy, card
         raw=raw,
         once=once,
         duration_s=answer.duration_s,
+        leaves=answer.leaves,
     )

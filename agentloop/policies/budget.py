@@ -49,7 +49,7 @@ class HardBudget(Settings):
             return "time_limit", f"the limit of {limits.max_wall_s:g} seconds has passed"
         if (left := self._tokens_left(state)) is not None and left < self.least_output_tokens:
             return "budget_exceeded", (
-                f"{state.usage.all_tokens:,} of {limits.max_session_tokens:,} tokens are used, and the next request does not "
+                f"{state.all_tokens:,} of {limits.max_session_tokens:,} tokens are used, and the next request does not "
                 "fit into the rest; raise --max-session-tokens to go on"
             )
         if self._tokens_for(state, self._own_left(state)) < self.least_output_tokens:
@@ -112,7 +112,7 @@ class HardBudget(Settings):
     def _tokens_left(self, state: State) -> int | None:
         """Tokens that the next reply may have, by the session's limit of tokens."""
         limit = state.limits.max_session_tokens
-        return None if limit is None else limit - state.usage.all_tokens - state.prompt_tokens
+        return None if limit is None else limit - state.all_tokens - state.prompt_tokens
 
     def _tokens_for(self, state: State, left_usd: Decimal | None) -> int:
         """Output tokens that so much money buys, when the whole prompt has to be written anew."""
@@ -141,7 +141,7 @@ def _meters(state: State, now: datetime) -> Iterator[_Meter]:
     if limits.max_turns is not None:
         yield _Meter("max_turns", Decimal(state.asked), Decimal(limits.max_turns), f"{state.asked} of {limits.max_turns} turns")
     if (most := limits.max_session_tokens) is not None:
-        used = state.usage.all_tokens
+        used = state.all_tokens
         yield _Meter("max_session_tokens", Decimal(used), Decimal(most), f"{used:,} of {most:,} tokens")
     if limits.max_wall_s is not None:
         passed = Decimal(int((now - state.running_since).total_seconds()))

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from agentloop.types.base import Frozen, Json
 from agentloop.types.grants import Grants
+from agentloop.types.leaves import LeafOf, LeafRun
 from agentloop.types.request import Breakpoint, Failure, Prefix, Purpose, Reply
 from agentloop.types.usage import ModelCard, Ttl
 
@@ -180,6 +181,8 @@ class SessionStarted(Frozen):
     """What it may do without a person; None: somebody is watching, and nothing has to be granted."""
     job: str | None = None
     """What its spending is counted to; None: its agent."""
+    leaf: LeafOf | None = None
+    """Set where another session delegated it."""
 
 
 class InputGiven(Frozen):
@@ -254,6 +257,8 @@ class ToolFinished(Frozen):
     once: str | None = None
     """The whole, which the next request carries in the place of `content`, and no later one."""
     duration_s: float = 0.0
+    leaves: tuple[LeafRun, ...] | None = None
+    """The leaves that it ran: what they spent is counted to this session."""
 
 
 class ResultExtracted(Frozen):

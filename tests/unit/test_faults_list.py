@@ -20,6 +20,8 @@ PROMISED = [
     "C01",
     *(f"K{n:02}" for n in range(1, 13)),
     *(f"SEC{n:02}" for n in range(6, 9)),
+    *(f"B{n:02}" for n in range(1, 12)),
+    "U12",
 ]
 
 

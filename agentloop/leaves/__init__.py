@@ -1,0 +1,1 @@
+"""Leaves: independent tasks of one session, each done by a session of its own."""

@@ -1,0 +1,177 @@
+"""What evals have been paid for: one file a kind, `.agentloop/evals/KIND.jsonl`, to which each answer is appended as it comes.
+
+An answer belongs to the very bytes that were asked, so no case is paid twice, and one that was changed is asked anew. A
+batch is written down before it is made: where the program ends in between, the next run finds the batch and takes it over.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from agentloop.core import costs
+from agentloop.crash_points import reached
+from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld
+from agentloop.types.base import Frozen
+from agentloop.types.usage import Usage
+
+FOLDER = Path(".agentloop") / "evals"
+
+
+class Answer(Frozen):
+    """What a model answered to one request."""
+
+    type: Literal["answer"] = "answer"
+    key: str
+    """The digest of what was asked, model and settings too."""
+    case: str
+    model: str
+    text: str
+    stop_reason: str
+    """As the API says it; `errored` and the like where there was no answer, and asking again would bring none."""
+    detail: str = ""
+    usage: Usage = Usage()
+    cost_usd: Decimal = Decimal(0)
+    at_risk_usd: Decimal = Decimal(0)
+    """The most that attempts of unknown usage may have cost besides."""
+    batch: bool = False
+    at: datetime
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model came to the end of what it had to say."""
+        return self.stop_reason in ("end_turn", "stop_sequence")
+
+    @property
+    def live_usd(self) -> Decimal:
+        """What it would have cost outside a batch: so that two models are compared at the same prices."""
+        return self.cost_usd / costs.BATCH if self.batch else self.cost_usd
+
+
+class Intended(Frozen):
+    """A batch that is about to be made."""
+
+    type: Literal["intended"] = "intended"
+    name: str
+    """How the custom ids of its items begin."""
+    keys: tuple[str, ...]
+    """What each item asks, in their order."""
+    at: datetime
+
+
+class Submitted(Frozen):
+    """A batch that was made."""
+
+    type: Literal["submitted"] = "submitted"
+    name: str
+    batch_id: str
+
+
+class Collected(Frozen):
+    """A batch whose results are all written down, or that never was made (`batch_id` is empty)."""
+
+    type: Literal["collected"] = "collected"
+    name: str
+    batch_id: str = ""
+
+
+class Decided(Frozen):
+    """A verdict that stands in the table."""
+
+    type: Literal["decided"] = "decided"
+    pair: str
+    """The pair with which it fell."""
+    verdict: str
+
+
+Record = Annotated[Answer | Intended | Submitted | Collected | Decided, Field(discriminator="type")]
+_RECORD: TypeAdapter[Answer | Intended | Submitted | Collected | Decided] = TypeAdapter(Record)
+
+
+class Results:
+    """The results of one kind, held by this process alone."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        """What stands in a file that is open and locked. Raises LogDamaged."""
+        self._path, self._handle = path, handle
+        self.answers: dict[str, Answer] = {}
+        """By what was asked, oldest first."""
+        self.decided: dict[str, str] = {}
+        """Verdicts, by the pair with which they fell."""
+        self._open: dict[str, Intended] = {}
+        self._submitted: dict[str, str] = {}
+        for record in self._read():
+            self._take(record)
+
+    @property
+    def open_batches(self) -> list[tuple[Intended, str | None]]:
+        """Batches whose results are not written down, each with its id where that is known."""
+        return [(intended, self._submitted.get(name)) for name, intended in self._open.items()]
+
+    def add(self, record: Answer | Intended | Submitted | Collected | Decided) -> None:
+        """Write one record; it is on the disk when this returns. Raises LogWriteFailed."""
+        line = record.model_dump_json(exclude_defaults=True, exclude={"type"})[1:]
+        data = f'{{"type":"{record.type}",{line}\n'.encode()
+        try:
+            written = os.write(self._handle, data)
+            if written != len(data):
+                raise OSError(f"{written} of {len(data)} bytes were written")
+            os.fsync(self._handle)
+        except OSError as e:
+            raise LogWriteFailed(f"{self._path}: {e}; free some space and run it again: what is in it is not paid twice") from e
+        self._take(record)
+
+    def _take(self, record: Answer | Intended | Submitted | Collected | Decided) -> None:
+        match record:
+            case Answer():
+                self.answers.setdefault(record.key, record)
+            case Intended():
+                self._open[record.name] = record
+            case Submitted():
+                self._submitted[record.name] = record.batch_id
+            case Collected():
+                self._open.pop(record.name, None)
+            case Decided():
+                self.decided[record.pair] = record.verdict
+
+    def _read(self) -> Iterator[Answer | Intended | Submitted | Collected | Decided]:
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):  # a torn last line: the process ended while it was written
+            os.ftruncate(self._handle, whole)
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            try:
+                yield _RECORD.validate_json(line)
+            except ValidationError as e:
+                raise LogDamaged(
+                    f"{self._path}, line {number} is damaged; take the line out (what it held is paid again) or bring it back"
+                ) from e
+
+
+@contextmanager
+def opened(workspace: Path, kind: str) -> Iterator[Results]:
+    """The results of a kind, for this process alone. Raises SessionHeld, LogDamaged."""
+    path = workspace / FOLDER / f"{kind}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise SessionHeld(f"another process runs the evals of '{kind}' ({path}); wait for it to end") from e
+        yield Results(path, handle)
+    finally:
+        os.close(handle)
+
+
+def keep(results: Results, answers: Iterable[Answer]) -> None:
+    """Write answers down."""
+    for answer in answers:
+        results.add(answer)
+        reached("route.answer_kept")

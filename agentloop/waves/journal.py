@@ -1,0 +1,198 @@
+"""The log of a wave: which requests of which sessions were put into which batch. What they answered is in the sessions' logs.
+
+Sealed lines, one writer, durable before it goes on: what is about to be asked is written before a batch is made, so that
+after a crash the batch is found again and its answers are handed to the sessions that ask the same bytes again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from agentloop import holding
+from agentloop.core.sealed import digest_of, seal
+from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld
+from agentloop.types.base import Frozen, compact
+
+LOG, LOCK = "log.jsonl", "lock"
+
+
+class WaveStarted(Frozen):
+    """The first line."""
+
+    type: Literal["wave_started"] = "wave_started"
+    schema_version: int = 1
+    wave_id: str
+    agent: str
+    inputs: str
+    """The digest of what the sessions are given."""
+    sessions: int
+    at: datetime
+
+
+class Item(Frozen):
+    """One request of a batch."""
+
+    custom_id: str
+    session_id: str
+    digest: str
+    """Of the body that the session wants answered."""
+
+
+class BatchIntended(Frozen):
+    """A batch is about to be made."""
+
+    type: Literal["batch_intended"] = "batch_intended"
+    number: int
+    items: tuple[Item, ...]
+    at: datetime
+    live: int = 0
+    """Requests that were asked live at the same time, for a batch would have been dearer."""
+    hits: Decimal | None = None
+    """The share of hits that was expected."""
+
+
+class BatchMade(Frozen):
+    """It was made, or found again."""
+
+    type: Literal["batch_made"] = "batch_made"
+    number: int
+    batch_id: str
+    found_again: bool = False
+
+
+class BatchMissed(Frozen):
+    """It was not made, or what was found is another one: its requests are asked anew."""
+
+    type: Literal["batch_missed"] = "batch_missed"
+    number: int
+    reason: str
+
+
+class BatchEnded(Frozen):
+    """Its answers were handed to their sessions. They stay where they are for 29 days, for a session that lost its own."""
+
+    type: Literal["batch_ended"] = "batch_ended"
+    number: int
+    outcomes: dict[str, int]
+    took_s: float
+
+
+class HitsMeasured(Frozen):
+    """What the items of a batch found of what they could have found in the cache."""
+
+    type: Literal["hits_measured"] = "hits_measured"
+    number: int
+    items: int
+    """That could have found anything."""
+    share: Decimal
+    """In the mean."""
+
+
+Line = Annotated[WaveStarted | BatchIntended | BatchMade | BatchMissed | BatchEnded | HitsMeasured, Field(discriminator="type")]
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+_SEALED = len(seal(b"\0" * 8))
+
+
+class Journal:
+    """The log of one wave, held by this process alone while it is open."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep it in this folder."""
+        self.folder = folder
+        self.lines: list[Line] = []
+        self._digest = b""
+        self._file = self._lock = -1
+
+    def __enter__(self) -> Self:
+        """Hold it, and read what is there. Raises SessionHeld, LogDamaged, LogWriteFailed."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take()
+            self._file = os.open(self.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._read()
+        except OSError as e:
+            self.__exit__()
+            raise LogWriteFailed(f"the wave's log in {self.folder} cannot be opened: {e.strerror}; check the folder") from e
+        except Exception:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Let it go."""
+        for handle in (self._file, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._file = self._lock = -1
+
+    def append(self, line: Line) -> None:
+        """Write one more line; it is on the disk when this returns. Raises LogWriteFailed."""
+        content = compact(line.model_dump(mode="json"))[:-1]
+        digest = digest_of(self._digest, content)
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            _write(self._file, content + seal(digest) + b"\n")
+            os.fsync(self._file)
+        except OSError as e:
+            os.ftruncate(self._file, end)
+            raise LogWriteFailed(f"{self.folder / LOG} cannot be written: {e.strerror}; nothing was sent after it") from e
+        self._digest = digest
+        self.lines.append(line)
+
+    def _take(self) -> None:
+        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise SessionHeld(f"wave '{self.folder.name}' is held by {self._holder()}; wait for it, or stop it") from e
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, compact(holding.me()), 0)
+
+    def _holder(self) -> str:
+        try:
+            return holding.told(json.loads(os.pread(self._lock, 4096, 0)))
+        except ValueError:
+            return holding.told(None)
+
+    def _read(self) -> None:
+        """Every whole line; a torn last one is cut off. Raises LogDamaged."""
+        whole = 0
+        for number, data in enumerate(_pieces(self.folder / LOG), 1):
+            if not data.endswith(b"\n"):
+                break
+            self.lines.append(self._line(number, data[:-1]))
+            whole += len(data)
+        os.ftruncate(self._file, whole)
+
+    def _line(self, number: int, data: bytes) -> Line:
+        content = data[:-_SEALED]
+        digest = digest_of(self._digest, content)
+        try:
+            if data[-_SEALED:] != seal(digest):
+                raise ValueError("its checksum does not hold")
+            line = _LINE.validate_json(content + b"}")
+        except (ValueError, ValidationError) as e:
+            raise LogDamaged(
+                f"{self.folder / LOG}, line {number} is damaged: {str(e).splitlines()[0]}\n"
+                "the sessions' own logs are whole: 'agentloop resume' carries each on by itself"
+            ) from e
+        self._digest = digest
+        return line
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _write(handle: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]

@@ -1,0 +1,258 @@
+"""Routes, fallback chains, the price of a switch, and files of cases."""
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from agentloop.adapters.model_table import find, models
+from agentloop.adapters.plugins import function
+from agentloop.core.folding import fold
+from agentloop.errors import ConfigError, RegistryError, UnknownModel
+from agentloop.routing import cases, files, graders
+from agentloop.routing.cases import Case, Schema
+from agentloop.routing.fallback import FallingBack
+from agentloop.routing.switching import Step, switch
+from agentloop.routing.table import Row, Table, fallen_back, route, unknown_models
+from agentloop.testing import Scripted, ScriptedModel, card, events, given, reply, says, started
+from agentloop.types.base import compact, parsed
+from agentloop.types.events import ModelFailed, ModelReplied, ModelRequested
+from agentloop.types.request import Failure, Reply
+from agentloop.types.usage import ModelCard, Usage
+
+TABLE = models()
+HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
+
+
+def card_of(name: str) -> ModelCard:
+    return find(name, TABLE).card
+
+
+def table(**row: object) -> Table:
+    return Table(steps={"extraction": Row.model_validate({"model": HAIKU, "reason": "Because.", **row})})
+
+
+def test_a_kind_without_a_row_takes_other_and_says_so() -> None:
+    taken = route("haiku-poetry", files.load(files.CURRENT), card_of)
+
+    assert taken.model == SONNET
+    assert taken.reason.startswith("no row of its own: ")
+
+
+def test_a_table_without_other_names_its_rows() -> None:
+    with pytest.raises(ConfigError, match=r"no route for steps of kind 'code': the table has extraction"):
+        route("code", table(), card_of)
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with pytest.raises(UnknownModel, match="claude-haiku-5-5"):
+        route("extraction", table(model="claude-haiku-5"), card_of)
+    assert unknown_models(table(fallback=["gone"], beyond_step="gone-too"), TABLE) == ["gone", "gone-too"]
+
+
+@pytest.mark.parametrize(("tokens", "other", "model"), [
+    (100_000, "claude-haiku-4-5", HAIKU),
+    (100_001, SONNET, HAIKU),
+    (100_001, "cheaper", "cheaper"),
+])  # fmt: skip
+def test_beyond_the_price_step_another_model_takes_the_step_only_where_it_costs_less(
+    tokens: int, other: str, model: str
+) -> None:
+    prices = card_of(HAIKU).prices[0].model_copy(update={"max_prompt_tokens": None, "input": Decimal("0.3")})
+    cheaper = card(id="cheaper", prices=(prices,))
+
+    taken = route("extraction", table(beyond_step=other), lambda n: cheaper if n == "cheaper" else card_of(n), tokens)
+
+    assert taken.model == model
+    assert ("beyond the price step of claude-haiku-5-5 at 100,000" in taken.reason) == (model == "cheaper")
+
+
+@pytest.mark.parametrize(("kappa", "rho", "ratio"), [(Decimal(1) / 3, "0.1", 1.8), (Decimal(1) / 20, "0.05", 0.36)])
+def test_a_switch_inside_a_session_pays_for_the_cold_cache(kappa: Decimal, rho: str, ratio: float) -> None:
+    """50,000 tokens cached, 2,000 new, 500 of output: dearer at a third of the price, cheaper at a twentieth."""
+    one = (
+        card()
+        .prices[0]
+        .model_copy(
+            update={"input": Decimal(1), "cache_write_5m": Decimal("1.25"), "cache_read": Decimal(rho), "output": Decimal(5)}
+        )
+    )
+    own = card(prices=(one,))
+    other = card(id="other", prices=(one.model_copy(update={"input": kappa, "output": 5 * kappa}),))
+
+    ways = switch(Step(50_000, 2_000, 500, 3_000), own, other)
+
+    assert float(ways.inside.usd / ways.stay.usd) == pytest.approx(ratio, rel=0.02)
+    assert ways.cheapest is ways.delegated
+
+
+def test_the_price_step_of_haiku_turns_the_decision() -> None:
+    below, above = (switch(Step(cached, 0, 0, 200_000), card_of(SONNET), card_of(HAIKU)) for cached in (100_000, 100_001))
+
+    assert above.inside.usd > 4.99 * float(below.inside.usd)
+    assert (below.inside.usd, below.stay.usd) == (Decimal("0.01"), Decimal("0.01"))
+    assert below.cheapest.name == above.cheapest.name == "stay"
+    assert "beyond the price step" in above.inside.line
+
+
+BODY = compact({"model": HAIKU, "output_config": {"effort": "low"}, "messages": [{"role": "user", "content": "Go"}],
+                "max_tokens": 4_000, "stream": True})  # fmt: skip
+DOWN = Failure(kind="unavailable", error_type="overloaded_error", message="Overloaded")
+REFUSED = reply(stop_reason="refusal", usage=Usage(input_tokens=100)).model_copy(update={"stop_details": {"category": "bio"}})
+
+
+def falling(*answers: Scripted, fallback: tuple[str, ...] = (SONNET, "claude-haiku-4-5")) -> tuple[FallingBack, ScriptedModel]:
+    model = ScriptedModel(answers)
+    taken = route("extraction", table(fallback=fallback, effort="low"), card_of)
+    return FallingBack(model, taken, card_of, lambda: date(2026, 11, 23)), model
+
+
+def asked(came: Iterator[Failure | Reply]) -> list[tuple[str, str | None]]:
+    return [(type(c).__name__, c.priced_by.id if c.priced_by else None) for c in came]
+
+
+def test_an_overloaded_model_is_passed_over_on_record() -> None:
+    client, model = falling(DOWN, says("Done."))
+
+    failed, answered = client.ask(BODY)
+
+    assert isinstance(failed, Failure)
+    assert failed.retry_in_s == 0
+    assert failed.message == (
+        "Overloaded; claude-haiku-5-5 is not available (overloaded_error); claude-sonnet-5-5 is next in the fallback chain "
+        "of 'extraction'"
+    )
+    assert isinstance(answered, Reply)
+    assert answered.priced_by == card_of(SONNET)
+    assert [parsed(b.decode())["model"] for b in model.bodies] == [HAIKU, SONNET]
+    assert model.bodies[1].endswith(b',"stream":true}')
+
+
+def test_a_refusal_is_paid_for_and_the_next_model_is_asked_without_an_effort_it_does_not_know() -> None:
+    client, model = falling(REFUSED, DOWN, says("Done."))
+
+    came = list(client.ask(BODY))
+
+    assert [type(c) for c in came] == [Failure, Failure, Reply]
+    assert came[0].usage == Usage(input_tokens=100)
+    assert "refused (bio)" in getattr(came[0], "message", "")
+    assert "output_config" not in parsed(model.bodies[2].decode())
+    assert asked(iter(came)) == [("Failure", None), ("Failure", SONNET), ("Reply", "claude-haiku-4-5-20251001")]
+
+
+def test_where_nobody_is_left_the_last_word_stands() -> None:
+    client, _ = falling(DOWN, REFUSED, fallback=(SONNET,))
+
+    assert asked(client.ask(BODY)) == [("Failure", None), ("Reply", SONNET)]
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "spend_limit", "prompt_too_long", "invalid_request"])
+def test_what_another_model_would_not_mend_is_no_reason_to_fall_back(kind: str) -> None:
+    client, model = falling(Failure.model_validate({**DOWN.model_dump(), "kind": kind}), says("Done."))
+
+    assert asked(client.ask(BODY)) == [("Failure", None)]
+    assert len(model.bodies) == 1
+
+
+def test_a_session_that_has_turns_keeps_its_model() -> None:
+    turns = {**parsed(BODY.decode())}
+    turns["messages"] = [*turns["messages"], {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Go on"}]
+    client, model = falling(DOWN, says("Done."))
+
+    assert asked(client.ask(compact(turns))) == [("Failure", None)]
+    assert len(model.bodies) == 1
+
+
+def test_a_leaf_that_failed_is_routed_anew_until_nobody_is_left() -> None:
+    first = route("extraction", table(fallback=(SONNET,)), card_of)
+    second = fallen_back(first, "refused", card_of)
+
+    assert second is not None
+    assert (second.model, second.fallback) == (SONNET, ())
+    assert fallen_back(second, "refused", card_of) is None
+
+
+def test_what_a_fallback_used_is_priced_by_its_own_card() -> None:
+    sonnet = card_of(SONNET)
+    used = Usage(input_tokens=1_000, output_tokens=10)
+    failure = DOWN.model_copy(update={"usage": used, "priced_by": sonnet})
+    request = ModelRequested(turn=1, digest="d", body_bytes=1, max_tokens=10)
+    answer = says("Done.").model_copy(update={"usage": used, "priced_by": sonnet})
+    bodies = (started(), given("Go"), request, ModelFailed(turn=1, failure=failure), ModelReplied(turn=1, reply=answer))
+
+    state = fold(events(*bodies))
+
+    assert state.spent_usd == 2 * (1_000 * Decimal(2) + 10 * Decimal(10)) / 1_000_000
+
+
+def test_the_packaged_examples_load(tmp_path: Path) -> None:
+    example = Path(cases.__file__).parents[1] / "example"
+
+    assert cases.kinds(example) == ["classification", "extraction"]
+    for case in cases.load(example, "extraction").cases:
+        if isinstance(case.grader, Schema):
+            assert graders.graded(case, '```json\n{"order": "W2378156", "total": 84.5}\n```', no_function).passed
+            assert not graders.graded(case, '{"order": "2378156", "total": 84.5}', no_function).passed
+
+
+def no_function(name: str) -> graders.Function:
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("a.yaml", "kind: code\ncases: [{id: a}]", "cases.0.input: Field required"),
+    ("a.yaml", "kind: code\ncases: [{id: a, input: x, expeced: 1}]", "cases.0.expeced: Extra inputs are not permitted"),
+    ("a.yaml", "kind: code\ncases: [{id: a, input: ' '}]", "expected a text that is not blank"),
+    ("a.yaml", "kind: code\ncases: !!python/object:os.system []", "could not determine a constructor"),
+    ("a.yaml", "kind: code\ngrader: {type: python, function: ../x:y}\ncases: []", "String should match pattern"),
+    ("a.jsonl", '{"kind": "code", "id": "a", "input": "x"}\n{"kind"', "line 2: no JSON"),
+    ("a.jsonl", '{"kind": "code", "id": "a", "input": "x"}\n' * 2, "case 'a' of kind 'code' stands twice"),
+])  # fmt: skip
+def test_a_file_of_cases_that_is_wrong_says_where(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / name).write_text(text)
+
+    with pytest.raises(ConfigError, match=said.replace("(", r"\(")) as found:
+        cases.load(tmp_path, "code")
+    assert name in str(found.value)
+
+
+def test_cases_that_nobody_reviewed_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    harvested = Case(id="h", input="x", expected="y", reviewed=False)
+    lines = cases.as_line("code", harvested) + cases.as_line("code", harvested.model_copy(update={"id": "i", "reviewed": True}))
+    (tmp_path / "evals" / "code.harvested.jsonl").write_text(lines)
+
+    loaded = cases.load(tmp_path, "code")
+
+    assert ([c.id for c in loaded.cases], loaded.unreviewed) == (["i"], 1)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"$ref": "https://example.org/s.json"}, {"type": "nonsense"}, {"pattern": "(?=a)"}, {"patternProperties": {"(a+)+$": {}}}],
+)
+def test_a_schema_that_cannot_be_checked_is_an_error_of_its_author(schema: dict[str, object]) -> None:
+    case = Case(id="c", input="x", grader=Schema.model_validate({"type": "schema", "schema": schema}))
+
+    with pytest.raises(ConfigError):
+        graders.graded(case, '"text"', no_function)
+
+
+def test_a_function_is_found_in_the_tools_folder_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "checks.py").write_text("def right(answer, expected):\n    return answer == expected\n")
+
+    assert function(tmp_path, "checks:right")("a", "a") is True
+    for name in ("checks:wrong", "os:system", "../checks:right", "checks"):
+        with pytest.raises(RegistryError):
+            function(tmp_path, name)
+
+
+def test_a_table_that_is_wrong_says_which_field(tmp_path: Path) -> None:
+    path = tmp_path / "routing.toml"
+    path.write_text('[steps.code]\nmodel = "x"\nreson = "y"\n')
+
+    with pytest.raises(ConfigError, match=r"steps\.code\.reason: Field required"):
+        files.load(path)
