@@ -29,8 +29,9 @@ MOST_BATCHES = 2
 """An item that so many batches did not answer is asked live."""
 HELD_S = 0.05
 """Seconds after which it is looked again whether a prefix is written for which others wait."""
-QUICK_S = 0.005
-"""Seconds that a session has for itself before the next one is answered."""
+QUICK_S, SLOW_S = 0.05, 1.0
+"""Seconds that a session has for itself before the next one is answered; and those that sessions which take longer may take
+away from one batch in all."""
 Pause = Callable[[threading.Condition, float], None]
 
 
@@ -292,15 +293,17 @@ class Wave:
         if shares:
             mean = round(sum(shares, Decimal(0)) / len(shares), 4)
             self._journal.append(HitsMeasured(number=landed.number, items=len(shares), share=mean))
-        for key, said in replies:
-            self._let_go_on(key, said)
+        self._let_go_on(replies)
 
-    def _let_go_on(self, key: Key, said: Reply | Failure) -> None:
-        """Hand one session its answer, and leave the processor to it while it is quick: a thousand that wake up at once are in
-        each other's way."""
+    def _let_go_on(self, replies: Sequence[tuple[Key, Reply | Failure]]) -> None:
+        """Hand each session its answer, and leave the processor to it while it is quick: a thousand that wake up at once are
+        in each other's way."""
+        slow_s = 0.0
         with self._changed:
-            self._flying.pop(key).reply.put(said)
-            self._changed.wait_for(lambda: self._is_quiet, QUICK_S)
+            for key, said in replies:
+                self._flying.pop(key).reply.put(said)
+                if slow_s < SLOW_S and not self._changed.wait_for(lambda: self._is_quiet, QUICK_S):
+                    slow_s += QUICK_S
 
     def _give_up(self, e: BatchCallFailed) -> None:
         """The API does not say for good how its batches stand: whoever waits for one is told, and can be resumed."""
