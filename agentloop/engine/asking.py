@@ -90,7 +90,7 @@ def _attempts(
     requested: ModelRequested, body: bytes, state: State, budget: BudgetPolicy, shell: Shell, now: datetime
 ) -> Iterator[Happened]:
     turn, purpose = requested.turn, requested.purpose
-    most = costs.worst_case(requested.asked_of or state.card, asked_tokens(state, requested), requested.max_tokens)
+    most = costs.worst_case(requested.asked_of or state.card, _probably(state, requested), requested.max_tokens)
     if (seen := _shared(shell.purse, most, state, budget, purpose, now)) is not None:
         yield Happened(now, seen)
         return
@@ -119,6 +119,12 @@ def _attempts(
             yield Happened(at, replied)
             reached("reply.recorded")
     shell.purse.settle(risked.charged_usd)
+
+
+def _probably(state: State, requested: ModelRequested) -> int:
+    """Tokens of the prompt: never fewer than estimated, more where the API has been counting more."""
+    estimated = asked_tokens(state, requested)
+    return estimated if requested.asked_of is not None else max(estimated, round(estimated * state.counted))
 
 
 def _shared(
