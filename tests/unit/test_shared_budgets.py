@@ -1,5 +1,6 @@
 """Budgets that sessions share: of a day, in all, of a job and of the workspace."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from agentloop.core.folding import fold
 from agentloop.database import engine
 from agentloop.errors import BudgetUnknown, ConfigError
 from agentloop.policies import recorded
-from agentloop.replay import replay
+from agentloop.replay import replay, requests
 from agentloop.sessions import Sessions
 from agentloop.testing import FixedClock, events, started
 from agentloop.types.events import BudgetSeen, Event, InputGiven, ModelRequested
@@ -220,3 +221,21 @@ def test_without_shared_budgets_there_is_no_ledger(tmp_path: Path) -> None:
     desk.agent(script(*NOTES[:1])).run("Go.", session_id="s")
 
     assert not list((tmp_path / ".agentloop").glob("budgets*"))
+
+
+@pytest.mark.parametrize(
+    "start", ["2026-11-22T23:59:50", "2026-11-30T23:59:50", "2028-02-28T23:59:50", "2028-02-29T23:59:50", "2027-12-31T23:59:50"]
+)
+def test_a_run_over_the_turn_of_a_day_a_month_or_a_year_keeps_its_prefix(tmp_path: Path, start: str) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    desk.clock.at = datetime.fromisoformat(start).replace(tzinfo=UTC)
+
+    result = desk.agent(script(*NOTES[:4]), workspace_day_usd="5").run("Go.", session_id="s")
+
+    there = desk.agent(script()).sessions.events("s")
+    settings = recorded(fold(there).policies).policies()
+    sent = [body for _, body in requests(there, settings)]
+    rows = {r.scope: r.settled_usd for r in logged(tmp_path, desk.clock).spending(None, SharedLimits())}
+    assert there[0].at.date() < there[-1].at.date()
+    assert len({json.dumps([json.loads(b)[k] for k in ("model", "system", "tools")]) for b in sent}) == 1
+    assert 0 < rows[f"the workspace on {there[-1].at.date()}"] <= rows["the workspace"] == result.cost
