@@ -86,7 +86,7 @@ def between_steps(state: State) -> bool:
 def in_a_process(job: Job, workspace: Path, stopped: Stopped) -> Ran | None:
     """Run a session in a process of its own. None where that ended before it could say what came of it."""
     answers, told = os.pipe()
-    command = [sys.executable, "-m", "agentloop.queue_run", str(workspace), str(told)]
+    command = [sys.executable, "-P", "-m", "agentloop.queue_run", str(workspace), str(told)]
     with os.fdopen(answers) as answer:
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[told], text=True)

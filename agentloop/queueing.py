@@ -78,12 +78,17 @@ def opened(workspace: Path, settings: Settings) -> Iterator[SessionQueue]:
 def taken_up_again(workspace: Path, settings: Settings, session_id: str) -> Submitted | None:
     """Queue a session that parked, now that what it waited for is there; None where it never came through a queue. Raises
     ConfigError where the database does not answer."""
-    url = url_of(workspace, settings)
-    there = database.is_postgres(url) or Path(url.removeprefix("sqlite:///")).exists()
-    if not there or importlib.util.find_spec("dbos") is None:
+    if not is_there(workspace, settings):
         return None
     with opened(workspace, settings) as queue:
         return queue.again(session_id)
+
+
+def is_there(workspace: Path, settings: Settings) -> bool:
+    """Whether anything may ever have been queued, and can be looked at."""
+    url = url_of(workspace, settings)
+    there = database.is_postgres(url) or Path(url.removeprefix("sqlite:///")).exists()
+    return there and importlib.util.find_spec("dbos") is not None
 
 
 def url_of(workspace: Path, settings: Settings) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from agentloop.adapters.jsonl_log import LOG
-from agentloop.cli import render
+from agentloop.cli import render, repairing
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.crash_points import reached
 from agentloop.errors import LogError, UsageError
@@ -39,6 +39,9 @@ class Age(click.ParamType[timedelta]):
 @click.group()
 def sessions() -> None:
     """What has run."""
+
+
+sessions.add_command(repairing.repair)
 
 
 @sessions.command("list")

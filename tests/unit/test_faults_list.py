@@ -24,6 +24,8 @@ PROMISED = [
     *(f"SEC{n:02}" for n in range(6, 9)),
     *("U01", "U02", "U03", "U08"),
     *("SEC26", "SEC27", "SEC28", "SEC29", "SEC31"),
+    *(f"U{n:02}" for n in (4, 5, 6, 7, 9, 10, 11)),
+    *(f"SEC{n:02}" for n in (*range(1, 6), *range(21, 26), 33, 34, *range(41, 44))),
 ]
 
 
