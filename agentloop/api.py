@@ -4,13 +4,11 @@ import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes
+from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes, session_ids
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -29,33 +27,14 @@ from agentloop.policies import PolicySettings, from_settings, preset, recorded
 from agentloop.ports import Clock, Log, ModelClient, SessionStore
 from agentloop.prior import Whose, prior
 from agentloop.replay import requests
+from agentloop.result import Result, result_of
 from agentloop.stores import store_of
 from agentloop.tooling import Registry
-from agentloop.types.events import Limits, Outcome, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.events import Limits, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.grants import Grants
-from agentloop.types.usage import Usage
 from agentloop.version import __version__
 from agentloop.workspace import Configuration, configuration, redactor, user_file
 from agentloop.writing import Writer, said_by_user
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a run."""
-
-    session_id: str
-    outcome: Outcome
-    text: str
-    """The last reply's text."""
-    cost: Decimal
-    """USD: recorded usage times prices."""
-    usage: Usage
-    turns: int
-    detail: str
-    log: Path | str
-    """The session's file, or where in which database."""
-    until: datetime | None = None
-    """When a sleeping session is to be taken up again."""
 
 
 class Agent:
@@ -76,7 +55,7 @@ class Agent:
         script: Plays the model in the emulator, in process (an `emulator.script.Script`).
         unattended: Nobody is watching: besides reading, only what the agent's file grants is done; anything else waits for
             a person.
-        job: What the spending is counted to; the name by default.
+        job: What the spending is counted to; the name by default. A session that is taken up again keeps what it started with.
         settings: Any further setting by its name (`max_turns=20`, `max_budget_usd="0.50"`, `fsync="never"`, ...).
 
     Raises UsageError for whatever is wrong with these, before any money is spent.
@@ -109,7 +88,7 @@ class Agent:
         self.file = prompt if isinstance(prompt, AgentFile) or prompt is None else agent_file(self.workspace / prompt)
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
-        self._unattended, self._job = unattended, job or self.name
+        self._unattended, self._job = unattended, job
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
         if script is not None:
@@ -164,13 +143,13 @@ class Agent:
                 if not self.sessions.exists(session_id):
                     log = self._guarded(opened)
                     write = Writer(log, self._clock, ready.observe)
-                    self._origins.mark(start)
+                    self._origins.mark(session_id, start)
                     if (note := freeze.not_seen_once(start.tools, start.card, start.prefix)) is not None:
                         _warn("shown_as_facts", note)
                     write(start)
                     reached("session.started")
                     write(task)
-                    return self._run(session_id, log, client, policies, ready)
+                    return self._run(session_id, log, client, policies, ready, start)
         return self.resume(session_id, task=text)  # another process was faster, and has let the session go again
 
     def resume(
@@ -192,8 +171,8 @@ class Agent:
         self, session_id: str, log: Log, text: str | None, task: str | None, accept_new_prefix: bool, trust: bool
     ) -> Result:
         events = self.sessions.events(session_id)
-        state = fold(events)
-        ours = self._origins.checked(events[0].body, state.open_calls, trust)
+        state, started = fold(events), session_ids.started(events)
+        ours = self._origins.checked(session_id, started, state.open_calls, trust)
         words = text if text is not None else task if not state.task else None
         said = said_by_user(words) if words is not None else None
         if said is None and not state.task:
@@ -212,7 +191,7 @@ class Agent:
                 reached("session.resumed")
             if said is not None:
                 write(said)
-            return self._run(session_id, log, client, policies, ready)
+            return self._run(session_id, log, client, policies, ready, started)
 
     def send(self, session_id: str, text: str) -> Result:
         """Give a session its next user message, and run it to its next outcome."""
@@ -250,7 +229,7 @@ class Agent:
             prior=prior(self.sessions, whose),
             agentloop=__version__,
             grants=self._grants(registry) if self._unattended else None,
-            job=self._job if self._job != self.name else None,
+            job=self._job if self._job not in (None, self.name) else None,
         )
 
     def _grants(self, registry: Registry) -> Grants:
@@ -283,9 +262,12 @@ class Agent:
         with self.registry(session_id) as registry, callbacks.isolated(self._on_event, _warn) as observe:
             yield _Ready(registry, self.root(session_id), observe)
 
-    def _run(self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready") -> Result:
+    def _run(
+        self, session_id: str, log: Log, client: ModelClient, policies: Policies, ready: "_Ready", started: SessionStarted
+    ) -> Result:
         tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))
-        purse = purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, self._job)
+        job = self._job or started.job or self.name
+        purse = purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job)
         shell = Shell(client, tools, self.sessions.blobs(session_id), self._clock, ready.observe, purse=purse)
         return self._result(session_id, run(log, shell, policies))
 
@@ -329,17 +311,7 @@ class Agent:
         return freeze.cards(registry, self._models, self._clock.now().date())
 
     def _result(self, session_id: str, state: State) -> Result:
-        return Result(
-            session_id=session_id,
-            outcome=state.outcome or "failed",
-            text=state.text,
-            cost=state.spent_usd,
-            usage=state.usage,
-            turns=state.asked,
-            detail=state.detail,
-            until=state.sleeps_until,
-            log=self.sessions.log(session_id).location,
-        )
+        return result_of(session_id, state, self.sessions.log(session_id).location)
 
 
 class _Ready(NamedTuple):

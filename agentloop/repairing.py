@@ -33,8 +33,8 @@ def repaired(store: SessionStore, session_id: str, new_id: str, origins: Origins
         for digest in kept.digests():
             if (data := kept.find(digest)) is not None:
                 copies.put(data)
-        if origins.has(started):
-            origins.mark(new)
+        if origins.has(session_id, started):
+            origins.mark(new_id, new)
         log.append(new, clock.now())
         log.append(said, clock.now())
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+import sqlalchemy
 import structlog
 
 from agentloop.cli import render
@@ -201,6 +202,7 @@ class _Beating:
                     self._here.settings.listen_token,
                     database=self._here.store.database,
                     folder=self._here.workspace,
+                    redact=redactor(os.environ),
                 )
             )
             click.echo(f"answering on {url}", err=True)
@@ -215,7 +217,10 @@ class _Beating:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         if error[0] is None:
-            self._heart.stop()
+            try:
+                self._heart.stop()
+            except sqlalchemy.exc.SQLAlchemyError as e:  # it is missed as if it had died: said twice rather than never
+                structlog.get_logger("agentloop").warning("farewell_not_written", why=type(e).__name__)
         self._database.dispose()
 
 

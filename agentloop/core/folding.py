@@ -193,6 +193,14 @@ def asked_tokens(state: State, pending: ModelRequested) -> int:
     return extraction.prompt_tokens(result.raw.bytes, settings or FactsSettings(), pending.asked_of)
 
 
+def most_usd(state: State, requested: ModelRequested) -> Decimal:
+    """The most that an attempt at this request can cost. Its prompt is never taken for smaller than estimated, and for larger
+    where the API has been counting more."""
+    estimated = asked_tokens(state, requested)
+    probable = estimated if requested.asked_of is not None else max(estimated, round(estimated * state.counted))
+    return costs.worst_case(requested.asked_of or state.card, probable, requested.max_tokens)
+
+
 def _compacted(state: State, compacted: Compacted) -> State:
     gone = compacted.keep_from - state.keep_from
     turns = state.turns[gone:]

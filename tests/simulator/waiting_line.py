@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agentloop.engine import Interrupted
 from agentloop.errors import AgentLoopError, SessionHeld
@@ -92,7 +92,7 @@ class Line:
     def _run(self, name: str) -> Queued:
         return next(run for run in self._runs if run.run == name)
 
-    def _now(self, name: str, **values: object) -> None:
+    def _now(self, name: str, **values: Any) -> None:
         self._runs = [run._replace(**values) if run.run == name else run for run in self._runs]
 
 

@@ -239,3 +239,61 @@ def test_a_run_over_the_turn_of_a_day_a_month_or_a_year_keeps_its_prefix(tmp_pat
     assert there[0].at.date() < there[-1].at.date()
     assert len({json.dumps([json.loads(b)[k] for k in ("model", "system", "tools")]) for b in sent}) == 1
     assert 0 < rows[f"the workspace on {there[-1].at.date()}"] <= rows["the workspace"] == result.cost
+
+
+def test_what_a_session_without_shared_budgets_spends_is_in_the_ledger_where_there_is_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    desk.agent(script(*NOTES[:1]), workspace_day_usd="5").run("Go.", session_id="limited")
+
+    desk.agent(script(*NOTES)).run("Go.", session_id="free")
+
+    total = sum(fold(desk.agent(script()).sessions.events(n)).spent_usd for n in ("limited", "free"))
+    assert logged(tmp_path, desk.clock).spending(None, SharedLimits())[0].settled_usd == total
+
+
+def test_a_session_that_is_taken_up_by_hand_is_counted_to_the_job_that_started_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    played = script(*NOTES)
+    desk.agent(played, job="nightly", max_turns=2, job_total_usd="5").run("Go.", session_id="s")
+
+    desk.agent(played, max_turns=9, job_total_usd="5").resume("s")
+
+    book = logged(tmp_path, desk.clock)
+    spent = fold(desk.agent(played).sessions.events("s")).spent_usd
+    assert book.spending("nightly", SharedLimits())[-1].settled_usd == spent
+    assert book.spending("desk", SharedLimits())[-1].settled_usd == 0
+
+
+def test_a_ledger_made_anew_sets_aside_what_a_request_under_way_may_cost(tmp_path: Path) -> None:
+    clock = FixedClock()
+    asked = ModelRequested(turn=1, digest="", body_bytes=1, max_tokens=1_000)
+    under_way = events(started(session_id="s"), InputGiven(content=({"type": "text", "text": "Go."},)), asked)
+
+    class OneUnderWay(JustStarted):
+        def ids(self) -> Iterator[str]:
+            return iter(["s"])
+
+        def stream(self, session_id: str) -> Iterator[Event]:
+            return iter(under_way)
+
+    book = ledger(tmp_path, clock, logs=OneUnderWay())
+    book.rebuild()
+
+    state = fold(under_way)
+    assert book.spending(None, SharedLimits())[1].reserved_usd >= 1_000 * state.card.prices[0].output / 1_000_000
+
+
+def test_a_log_that_is_damaged_counts_up_to_its_damage_and_stops_nobody(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    for name in ("a", "b"):
+        desk.agent(script(*NOTES), workspace_day_usd="5").run("Go.", session_id=name)
+    whole = fold(desk.agent(script()).sessions.events("b")).spent_usd
+    log = tmp_path / "sessions" / "a" / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:20], b"x" + lines[20][1:], *lines[21:]]))
+
+    book = logged(tmp_path, desk.clock)
+    counted = book.rebuild()
+
+    assert counted == 2
+    assert whole < book.spending(None, SharedLimits())[1].settled_usd < 2 * whole
