@@ -214,7 +214,7 @@ class Agent:
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
         digest, by, now = wire.prefix_digest(made), provider.played_by(self.settings, self.script), self._clock.now()
         written = self.file.schedule if self.file is not None else None
-        whose = Whose(self.name, by, digest, now, written if isinstance(written, str) else "")
+        whose = Whose(self.name, by, digest, now, written)
         return SessionStarted(
             session_id=session_id,
             agent=self.name,

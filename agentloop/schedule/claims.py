@@ -118,7 +118,8 @@ class Claims:
         status, not_before = _standing(ended, self._store.row(row.name, row.due).tries, now)
         reached("schedule.ended")
         values = {"status": status, "outcome": ended.outcome, "exit_code": ended.exit_code, "owner": None}
-        values |= {"not_before": not_before, "ended_at": now if status in _OVER else None, "crashes": 0}
+        values |= {"not_before": not_before, "ended_at": now if status in _OVER else None}
+        values |= {} if ended.outcome == "elsewhere" else {"crashes": 0}
         values |= {"cost_usd": None if ended.cost_usd is None else str(ended.cost_usd)}
         if ended.detail or ended.outcome != "completed":
             values["reason"] = ended.detail[:1_000]

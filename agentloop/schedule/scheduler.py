@@ -206,8 +206,11 @@ class Scheduler:
             self._wait(min(0.2, within_s))
         with self._lock:
             left = list(self._running.values())
-        for row in left:
-            self._claims.let_go(row, "the scheduler was stopped while it ran; it is carried on")
+        try:
+            for row in left:
+                self._claims.let_go(row, "the scheduler was stopped while it ran; it is carried on")
+        except sa.exc.DBAPIError as e:  # this process ends, and what it had is carried on all the same
+            self._tell(News("database", f"what still runs could not be given back: {type(e).__name__}"))
 
 
 def _named(row: Row) -> str:

@@ -125,6 +125,7 @@ class Host:
         """The database lets go of its newest process's lock."""
         if self.processes:
             self._simulation.register.forget(self.processes[-1])
+            self._simulation.lives.lost_locks += 1
 
     def lost(self, process: Process) -> None:
         """One of its processes is gone; a process that stays is started again, sooner or later."""
@@ -138,10 +139,10 @@ class Host:
             downtime = s.chance.faults.choice([1, 5, 60] if s.quiet else [1, 5, 60, 1_000, 8_000, 50_000])
             s.tasks.at(s.tasks.now + downtime, self.boot)
 
-    def has_looked(self, name: str, now: datetime) -> None:
+    def has_looked(self, name: str) -> None:
         """It decided about this schedule."""
         if self._serving is not None:
-            self.present.setdefault(name, now)
+            self.present.setdefault(name, self._simulation.wall())
 
     # a process that stays
 

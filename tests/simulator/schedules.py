@@ -118,6 +118,7 @@ class Simulation:
         self.hosts = [Host(self, n, chance.plan.random() < 0.6) for n in hosts]
         self.people = People(self)
         self.lives.room, self.lives.waits = self.widest.__getitem__, self.people.asked
+        self.lives.owns = lambda process: self.line is not None or self.register.has(process)
 
     def play(self) -> Ran:
         """Let it run; then let everything come to its end, and check it once more."""
@@ -276,7 +277,7 @@ class Simulation:
         self.look()
         self.books.decision(schedule, now, self.before, self._present)
         if (host := self.host(task)) is not None:
-            host.has_looked(schedule.name, now)
+            host.has_looked(schedule.name)
 
     def look(self, now: datetime | None = None) -> None:
         """At what the last transaction wrote. What others may have waited for is seen soon."""

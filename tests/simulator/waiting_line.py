@@ -1,5 +1,6 @@
 """A queue with a worker, as simulated schedules see it: it takes up what sleeps by itself, and holds what crashes on and on."""
 
+import random
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
@@ -58,7 +59,7 @@ class Line:
         return self._runs[:limit]
 
     def _work(self, name: str, job: Job) -> None:
-        self._tasks.wait(20)
+        self._tasks.wait(random.Random(name).choice([0.5, 20, 900]))
         crashes, delay = 0, 0.0
         while self._run(name).standing in ("queued", "running"):
             self._tasks.wait(delay)
