@@ -35,10 +35,11 @@ layers: setup
 tests: setup
 	$(BIN)/pytest -n auto
 
-# Whole sessions on a virtual clock, with seeded faults: make simulate SEEDS=100000
+# Whole sessions, and workspaces with schedules, on a virtual clock, with seeded faults: make simulate SEEDS=100000
 SEEDS ?= 20000
 simulate: setup
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulator --schedules $(SEEDS)
 
 bench: setup
 	$(BIN)/python -m tests.bench

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from agentloop.version import __version__
 
 if TYPE_CHECKING:
-    from agentloop.api import Agent, Result
+    from agentloop.api import Agent
+    from agentloop.result import Result
     from agentloop.tooling import CurrentCall, Tool, current_call, tool
     from agentloop.types.events import FactsSettings
 
@@ -14,7 +15,7 @@ __all__ = ["Agent", "CurrentCall", "FactsSettings", "Result", "Tool", "__version
 
 _HOMES = {
     "Agent": "agentloop.api",
-    "Result": "agentloop.api",
+    "Result": "agentloop.result",
     "CurrentCall": "agentloop.tooling",
     "FactsSettings": "agentloop.types.events",
     "Tool": "agentloop.tooling",

@@ -5,13 +5,11 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes
+from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes, session_ids
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -33,34 +31,16 @@ from agentloop.ports import Clock, Log, Purse, SessionStore
 from agentloop.prior import Whose, prior
 from agentloop.provider import Clients
 from agentloop.replay import requests
+from agentloop.result import Result, result_of
 from agentloop.stores import store_of
 from agentloop.tooling import Registry
-from agentloop.types.events import Limits, Outcome, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.events import Limits, SessionResumed, SessionStarted, ToolCard
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE, LeavesSettings
-from agentloop.types.usage import ModelCard, Usage
+from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
 from agentloop.workspace import Configuration, configuration, redactor, user_file
 from agentloop.writing import Writer, said_by_user
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a run."""
-
-    session_id: str
-    outcome: Outcome
-    text: str
-    """The last reply's text."""
-    cost: Decimal
-    """USD: recorded usage times prices."""
-    usage: Usage
-    turns: int
-    detail: str
-    log: Path | str
-    """The session's file, or where in which database."""
-    until: datetime | None = None
-    """When a sleeping session is to be taken up again."""
 
 
 class Agent:
@@ -81,7 +61,7 @@ class Agent:
         script: Plays the model in the emulator, in process (an `emulator.script.Script`).
         unattended: Nobody is watching: besides reading, only what the agent's file grants is done; anything else waits for
             a person.
-        job: What the spending is counted to; the name by default.
+        job: What the spending is counted to; the name by default. A session that is taken up again keeps what it started with.
         settings: Any further setting by its name (`max_turns=20`, `max_budget_usd="0.50"`, `fsync="never"`, ...).
 
     Raises UsageError for whatever is wrong with these, before any money is spent.
@@ -115,7 +95,7 @@ class Agent:
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
         self._given_clients: Clients | None = None
-        self._unattended, self._job = unattended, job or self.name
+        self._unattended, self._job = unattended, job
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
         if script is not None:
@@ -170,13 +150,13 @@ class Agent:
                 if not self.sessions.exists(session_id):
                     log = self._guarded(opened)
                     write = Writer(log, self._clock, ready.observe)
-                    self._origins.mark(start)
+                    self._origins.mark(session_id, start)
                     if (note := freeze.not_seen_once(start.tools, start.card, start.prefix)) is not None:
                         _warn("shown_as_facts", note)
                     write(start)
                     reached("session.started")
                     write(task)
-                    return self._run(session_id, log, clients, policies, ready)
+                    return self._run(session_id, log, clients, policies, ready, start)
         return self.resume(session_id, task=text)  # another process was faster, and has let the session go again
 
     def resume(
@@ -198,8 +178,8 @@ class Agent:
         self, session_id: str, log: Log, text: str | None, task: str | None, accept_new_prefix: bool, trust: bool
     ) -> Result:
         events = self.sessions.events(session_id)
-        state = fold(events)
-        ours = self._origins.checked(events[0].body, state.open_calls, trust)
+        state, started = fold(events), session_ids.started(events)
+        ours = self._origins.checked(session_id, started, state.open_calls, trust)
         words = text if text is not None else task if not state.task else None
         said = said_by_user(words) if words is not None else None
         if said is None and not state.task:
@@ -218,7 +198,7 @@ class Agent:
                 reached("session.resumed")
             if said is not None:
                 write(said)
-            return self._run(session_id, log, clients, policies, ready)
+            return self._run(session_id, log, clients, policies, ready, started)
 
     def send(self, session_id: str, text: str) -> Result:
         """Give a session its next user message, and run it to its next outcome."""
@@ -241,7 +221,7 @@ class Agent:
         freeze.refuse_volatile(made, self.environment, self.settings.allow_volatile, self.name)
         digest, by, now = wire.prefix_digest(made), provider.played_by(self.settings, self.script), self._clock.now()
         written = self.file.schedule if self.file is not None else None
-        whose = Whose(self.name, by, digest, now, written if isinstance(written, str) else "")
+        whose = Whose(self.name, by, digest, now, written)
         return SessionStarted(
             session_id=session_id,
             agent=self.name,
@@ -256,7 +236,7 @@ class Agent:
             prior=prior(self.sessions, whose),
             agentloop=__version__,
             grants=self._grants(registry) if self._unattended else None,
-            job=self._job if self._job != self.name else None,
+            job=self._job if self._job not in (None, self.name) else None,
         )
 
     def _grants(self, registry: Registry) -> Grants:
@@ -289,17 +269,20 @@ class Agent:
         with self.registry(session_id) as registry, callbacks.isolated(self._on_event, _warn) as observe:
             yield _Ready(registry, self.root(session_id), observe)
 
-    def _run(self, session_id: str, log: Log, clients: Clients, policies: Policies, ready: "_Ready") -> Result:
+    def _run(
+        self, session_id: str, log: Log, clients: Clients, policies: Policies, ready: "_Ready", started: SessionStarted
+    ) -> Result:
         tools = Toolbox(ready.registry, session_id=session_id, root=ready.root, redact=redactor(self.environment))
-        blobs, purse = self.sessions.blobs(session_id), self._purse(session_id)
+        job = self._job or started.job or self.name
+        blobs, purse = self.sessions.blobs(session_id), self._purse(session_id, job)
         shell = Shell(clients.first, tools, blobs, self._clock, ready.observe, purse=purse)
-        with at_hand(self._leaves_world(clients, ready)) if DELEGATE in ready.registry.tools else nullcontext():
+        with at_hand(self._leaves_world(clients, ready, job)) if DELEGATE in ready.registry.tools else nullcontext():
             return self._result(session_id, run(log, shell, policies))
 
-    def _purse(self, session_id: str) -> Purse:
-        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, self._job)
+    def _purse(self, session_id: str, job: str) -> Purse:
+        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job)
 
-    def _leaves_world(self, clients: Clients, ready: "_Ready") -> World:
+    def _leaves_world(self, clients: Clients, ready: "_Ready", job: str) -> World:
         """What the leaves of a session are run with: what it is run with itself."""
         return World(
             settings=self.file.leaves if self.file is not None else LeavesSettings(),
@@ -307,14 +290,14 @@ class Agent:
             clock=self._clock,
             registry=ready.registry,
             root=ready.root,
-            job=self._job,
+            job=job,
             client=clients.another,
-            purse=self._purse,
+            purse=lambda leaf: self._purse(leaf, job),
             card=self._card,
             guarded=self._guarded,
             redact=redactor(self.environment),
             mark=self._origins.mark,
-            checked=lambda start, calls: self._origins.checked(start, calls, trust=False),
+            checked=lambda leaf, start, calls: self._origins.checked(leaf, start, calls, trust=False),
             policies=self._own_policies,
             route=routed.by_table(self.workspace, self._card),
         )
@@ -371,17 +354,7 @@ class Agent:
         return freeze.cards(registry, self._models, self._clock.now().date())
 
     def _result(self, session_id: str, state: State) -> Result:
-        return Result(
-            session_id=session_id,
-            outcome=state.outcome or "failed",
-            text=state.text,
-            cost=state.spent_usd,
-            usage=state.usage,
-            turns=state.asked,
-            detail=state.detail,
-            until=state.sleeps_until,
-            log=self.sessions.log(session_id).location,
-        )
+        return result_of(session_id, state, self.sessions.log(session_id).location)
 
 
 class _Ready(NamedTuple):

@@ -44,7 +44,9 @@ def answer(
 
 def _meant(session_id: str, there: tuple[Waiting, ...], call_id: str | None) -> Waiting:
     if not there:
-        raise UsageError(f"no call of session '{session_id}' waits for an answer")
+        raise UsageError(
+            f"no call of session '{session_id}' waits for an answer; 'agentloop resume {session_id}' goes on with it"
+        )
     listed = ", ".join(f"{w.call.id} ({w.call.name})" for w in there)
     found = [w for w in there if call_id is None or w.call.id == call_id] or [
         w for w in there if call_id and w.call.id.startswith(call_id)

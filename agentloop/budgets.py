@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from agentloop.core.folding import begin, evolve
+from agentloop.core.folding import begin, evolve, most_usd
+from agentloop.core.state import State
 from agentloop.crash_points import reached
 from agentloop.database import transaction
-from agentloop.errors import BudgetUnknown, UnknownSession
+from agentloop.errors import AgentLoopError, BudgetUnknown, LogError
 from agentloop.ports import Clock, Room
 from agentloop.types.events import Event, SessionStarted
 from agentloop.types.limits import SharedLimits
@@ -103,6 +106,11 @@ class BudgetLedger:
         self._others = others
         self._there = False
 
+    def is_made(self) -> bool:
+        """Whether anybody has asked it for anything yet. Raises BudgetUnknown."""
+        with _understood():
+            return sa.inspect(self._database).has_table(_MADE.name)
+
     def purse(self, session_id: str, job: str, limits: SharedLimits) -> "SharedPurse":
         """The purse of one session."""
         return SharedPurse(self, session_id, job, limits)
@@ -133,20 +141,13 @@ class BudgetLedger:
     @contextmanager
     def changing(self) -> "Iterator[Connection]":
         """The ledger for oneself. Raises BudgetUnknown where it is damaged or out of reach."""
-        try:
-            with transaction(self._database) as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-                if not self._there:
-                    self._make(connection)
-                yield connection
-            self._there = True
-        except SQLAlchemyError as e:
-            cause = str(getattr(e, "orig", None) or e).strip().partition("\n")[0]
-            raise BudgetUnknown(
-                f"what the shared budgets have left cannot be read: {cause}\n"
-                "nothing is spent until that is known: 'agentloop budget rebuild' makes the ledger anew from the logs"
-            ) from e
+        with _understood(), transaction(self._database) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            if not self._there:
+                self._make(connection)
+            yield connection
+        self._there = True
 
     def register(self, connection: "Connection", session_id: str, job: str) -> None:
         """What a session spent before the ledger knew it, on the days on which it did."""
@@ -159,7 +160,7 @@ class BudgetLedger:
     def _spent(self, id: str) -> dict[str, Decimal]:
         """What a session was charged, or one of the others, by day."""
         if self._others is None or not self._others.owns(id):
-            return self._by_day(self._logs.stream(id))
+            return self._by_day(self._logs.stream(id))[0]
         found: dict[str, Decimal] = {}
         for charge in self._others.charges(id):
             day = self.day(charge.at.astimezone(self._zone).date())
@@ -177,15 +178,9 @@ class BudgetLedger:
         found = 0
         for session_id in self._logs.ids():
             try:
-                events = self._logs.stream(session_id)
-                start = next(events)
-            except UnknownSession:
-                continue  # its process died before its first line was whole: it has spent nothing
-            assert isinstance(start.body, SessionStarted)
-            days = self._by_day([start, *events])
-            for day, usd in days.items():
-                write(connection, session_id, day, start.body.job or start.body.agent, _units(usd), 0)
-            found += bool(days)
+                found += self._entered(connection, session_id)
+            except AgentLoopError as e:  # a log that cannot be read at all must not stop the others from being counted
+                structlog.get_logger("agentloop").warning("spending_not_counted", session=session_id, error=str(e))
             reached("budget.half_rebuilt")
         for other in self._others.ids() if self._others is not None else ():
             assert self._others is not None
@@ -196,10 +191,24 @@ class BudgetLedger:
         connection.execute(sa.insert(_MADE).values(from_logs_at=self._clock.now().isoformat()))
         return found
 
-    def _by_day(self, events: Iterable[Event]) -> dict[str, Decimal]:
-        """What a session was charged, by day."""
+    def _entered(self, connection: "Connection", session_id: str) -> bool:
+        """Whether a session has spent; what its log says of that is in the ledger now. Raises UnknownSession."""
+        events = self._logs.stream(session_id)
+        start = next(events)
+        assert isinstance(start.body, SessionStarted)
+        job = start.body.job or start.body.agent
+        days, state = self._by_day(_readable(session_id, chain([start], events)))
+        for day, usd in days.items():
+            write(connection, session_id, day, job, _units(usd), 0)
+        if state is not None and state.pending is not None:  # it may be under way now, and be billed
+            at = self.day((state.pending_at or state.started_at).astimezone(self._zone).date())
+            write(connection, session_id, at, job, _units(days.get(at, Decimal(0))), _units(most_usd(state, state.pending)))
+        return bool(days)
+
+    def _by_day(self, events: Iterable[Event]) -> tuple[dict[str, Decimal], State | None]:
+        """What a session was charged, by day; and how it stands."""
         found: dict[str, Decimal] = {}
-        state = None
+        state: State | None = None
         for event in events:
             if state is None:
                 assert isinstance(event.body, SessionStarted)
@@ -210,7 +219,28 @@ class BudgetLedger:
                 day = self.day(event.at.astimezone(self._zone).date())
                 found[day] = found.get(day, Decimal(0)) + more
             state = after
-        return found
+        return found, state
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What goes wrong with the database, in our words. Raises BudgetUnknown."""
+    try:
+        yield
+    except SQLAlchemyError as e:
+        cause = str(getattr(e, "orig", None) or e).strip().partition("\n")[0]
+        raise BudgetUnknown(
+            f"what the shared budgets have left cannot be read: {cause}\n"
+            "nothing is spent until that is known: 'agentloop budget rebuild' makes the ledger anew from the logs"
+        ) from e
+
+
+def _readable(session_id: str, events: Iterable[Event]) -> Iterator[Event]:
+    """The events up to the first that is damaged."""
+    try:
+        yield from events
+    except LogError as e:
+        structlog.get_logger("agentloop").warning("spending_not_counted", session=session_id, error=str(e))
 
 
 class SharedPurse:

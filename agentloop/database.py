@@ -29,18 +29,31 @@ def is_postgres(url: str) -> bool:
     return url.startswith(("postgresql:", "postgres:", "postgresql+psycopg:"))
 
 
+def checked(url: str) -> str:
+    """The same URL. Raises ConfigError for one of another kind of database."""
+    if not is_postgres(url) and not url.startswith("sqlite:///"):
+        raise ConfigError(f"database_url must start with sqlite:/// or postgresql://, found '{url.partition(':')[0]}:'")
+    return url
+
+
+def unusable(what: str, url: str, error: Exception) -> ConfigError:
+    """What is said where a database does not do what every database does: what it said itself, and where to look."""
+    reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+    file = url.removeprefix("sqlite:///")
+    look = "check AGENTLOOP_DATABASE_URL" if is_postgres(url) else f"put a copy of {file} back; without one, move it away"
+    return ConfigError(f"the database of the {what} does not answer: {reason}\n{look}")
+
+
 def engine(url: str) -> "Engine":
     """A database, opened when it is first used. Raises ConfigError where the URL is none, or its driver is missing."""
     import sqlalchemy as sa  # only where a database is used: `run` does without
 
-    if is_postgres(url):
+    if is_postgres(checked(url)):
         address = sa.make_url(f"postgresql+psycopg:{url.partition(':')[2]}")
         try:
             return sa.create_engine(address, pool_pre_ping=True, pool_size=4, max_overflow=12)
         except ImportError as e:
             raise ConfigError("PostgreSQL needs its driver: pip install 'agentloop[postgres]'") from e
-    if not url.startswith("sqlite:///"):
-        raise ConfigError(f"database_url must start with sqlite:/// or postgresql://, found '{url.partition(':')[0]}:'")
     path = Path(url.removeprefix("sqlite:///"))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():

@@ -36,7 +36,7 @@ class PostgresSessions:
         self.database = database
 
     def new_id(self, agent: str, now: datetime) -> str:
-        """An id that no session has: agent, time, and four characters in case two start in one second."""
+        """An id that no session has: agent, time, and eight characters in case two start in one second."""
         return session_ids.new_id(agent, now)
 
     def location(self, session_id: str) -> str:

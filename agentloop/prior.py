@@ -53,7 +53,7 @@ class Whose(NamedTuple):
     played_by: str
     prefix_digest: str
     now: datetime
-    schedule: str = ""
+    schedule: Any = None
     """When the next ones start, as its prompt file says."""
 
 

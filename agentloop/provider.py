@@ -121,6 +121,7 @@ def _unheard() -> None:
 
 
 def check_address(base_url: str | None) -> None:
+    """Raise ConfigError for what is no address of an API."""
     try:
         parts = urlsplit(base_url or "https://api")
         fine = parts.scheme in ("http", "https") and bool(parts.hostname)

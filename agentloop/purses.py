@@ -19,18 +19,30 @@ FILE = "budgets"
 def purse(workspace: Path, settings: Settings, logs: "Logs", clock: Clock, session_id: str, job: str) -> Purse:
     """The purse of a session. Raises ConfigError."""
     limits = settings.shared_limits
-    if all(limit is None for limit in limits):
+    limited = any(limit is not None for limit in limits)
+    if not limited and not _may_be_there(workspace, settings):
         return NothingShared()
-    return ledger(workspace, settings, logs, clock).purse(session_id, job, limits)
+    book = ledger(workspace, settings, logs, clock)
+    return book.purse(session_id, job, limits) if limited or book.is_made() else NothingShared()
+
+
+def _may_be_there(workspace: Path, settings: Settings) -> bool:
+    """Whether there may be a ledger: it holds what every session spends, those too that share no budget themselves."""
+    url = url_of(workspace, settings)
+    return database.is_postgres(url) or Path(url.removeprefix("sqlite:///")).exists()
+
+
+def url_of(workspace: Path, settings: Settings) -> str:
+    """Where the ledger is."""
+    return database.url_of(workspace, settings.database_url, FILE)
 
 
 def ledger(workspace: Path, settings: Settings, logs: "Logs", clock: Clock) -> "BudgetLedger":
     """Who spent what in this workspace. Raises ConfigError."""
     from agentloop.budgets import BudgetLedger  # and with it SQLAlchemy, which most sessions do without
 
-    url = database.url_of(workspace, settings.database_url, FILE)
     batches = BatchAccounts(BatchStore(workspace, settings.database_url))
-    return BudgetLedger(database.engine(url), logs, zone(settings.budget_zone), clock, batches)
+    return BudgetLedger(database.engine(url_of(workspace, settings)), logs, zone(settings.budget_zone), clock, batches)
 
 
 def zone(name: str) -> ZoneInfo:

@@ -6,6 +6,7 @@ Nothing here holds what a session did: a session in the queue is its id, its age
 
 import importlib.util
 import os
+import re
 import secrets
 import socket
 import threading
@@ -23,6 +24,8 @@ from agentloop.stores import store_of
 from agentloop.types.jobs import Job
 from agentloop.types.queues import DEFAULT, Queued, QueueSettings, QueueState, Submitted
 from agentloop.workspace import Settings
+
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
 class SessionQueue(Protocol):
@@ -78,12 +81,17 @@ def opened(workspace: Path, settings: Settings) -> Iterator[SessionQueue]:
 def taken_up_again(workspace: Path, settings: Settings, session_id: str) -> Submitted | None:
     """Queue a session that parked, now that what it waited for is there; None where it never came through a queue. Raises
     ConfigError where the database does not answer."""
-    url = url_of(workspace, settings)
-    there = database.is_postgres(url) or Path(url.removeprefix("sqlite:///")).exists()
-    if not there or importlib.util.find_spec("dbos") is None:
+    if not is_there(workspace, settings):
         return None
     with opened(workspace, settings) as queue:
         return queue.again(session_id)
+
+
+def is_there(workspace: Path, settings: Settings) -> bool:
+    """Whether anything may ever have been queued, and can be looked at."""
+    url = url_of(workspace, settings)
+    there = database.is_postgres(url) or Path(url.removeprefix("sqlite:///")).exists()
+    return there and importlib.util.find_spec("dbos") is not None
 
 
 def url_of(workspace: Path, settings: Settings) -> str:
@@ -97,8 +105,12 @@ def queues_of(settings: Settings) -> Mapping[str, QueueSettings]:
 
 
 def worker_name(machine: str | None = None) -> str:
-    """A name that no worker had before: `machine.pid.four-characters`."""
-    return f"{machine or socket.gethostname()}.{os.getpid()}.{secrets.token_hex(2)}"
+    """A name that no worker had before: `machine.pid.four-characters`. Raises UsageError for a machine that cannot be part of
+    a file's name."""
+    if machine is not None and not _MACHINE.fullmatch(machine):
+        raise UsageError(f"'{machine[:60]}' is no name for a worker: letters, digits, '-', '_' and '.', at most 60")
+    called = machine or re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname())[:60]
+    return f"{called}.{os.getpid()}.{secrets.token_hex(2)}"
 
 
 def work(
@@ -126,7 +138,10 @@ def work(
     queue = DbosQueue(url_of(workspace, settings), {**known, **taken})
     try:
         locks = worker_locks.locks(url_of(workspace, settings))
-        worker = Worker(name, queue, taken, locks, queue_run.runner(workspace, settings), _progress(workspace, settings))
+        run, progress = queue_run.runner(workspace, settings), _progress(workspace, settings)
+        worker = Worker(
+            name, queue, taken, locks, run, progress, lambda j, since: queue_run.ended_since(j, workspace, settings, since)
+        )
         worker.work(stopping, drain=drain, grace_s=grace_s, beat=beat)
     finally:
         queue.close()

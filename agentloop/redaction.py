@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from agentloop.ports import Log
 from agentloop.types.base import compact
@@ -27,7 +27,7 @@ _SHORTEST_LINE = 16
 _NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|WEBHOOK", re.IGNORECASE)
 _FRAME = frozenset({"type", "id", "tool_use_id", "signature"})
 """What in a block is not words: the API made it, and checks it."""
-_WORDS = ("content", "detail", "segment", "reason", "note")
+_WORDS = ("content", "once", "detail", "segment", "reason", "note")
 """The fields of events that hold the words of people, models, tools and servers."""
 
 Redact = Callable[[str], str]
@@ -36,7 +36,7 @@ Redact = Callable[[str], str]
 def secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Values of the environment that must stand in nothing that is written or shown, the longest first."""
     found = {v for n, v in environment.items() if _NAME.search(n)}
-    found |= {p for v in environment.values() if "://" in v and (p := _password(v)) is not None}
+    found |= {form for v in environment.values() if "://" in v and (p := _password(v)) is not None for form in (p, unquote(p))}
     return tuple(sorted((v for v in found if len(v) >= SHORTEST), key=lambda v: (-len(v), v)))
 
 
@@ -156,5 +156,7 @@ def _value(value: Any, redact: Redact) -> Any:
             return {redact(k): _value(v, redact) for k, v in value.items()}
         case list() | tuple():
             return type(value)(_value(v, redact) for v in value)
+        case int() | float() if redact(said := json.dumps(value)) != said:
+            return MARK
         case _:
             return value

@@ -19,7 +19,8 @@ def folder(agent: AgentFile, workspace: Path, session_id: str) -> Path:
         raise ConfigError(f"{agent.path}: no scene '{agent.scene}'; there are {', '.join(SCENES)}")
     place = workspace / WORKPLACE / "scenes" / session_id
     if not place.exists():
-        place.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for each in (place.parent.parent, place.parent):  # mkdir gives its mode to the last folder only
+            each.mkdir(parents=True, mode=0o700, exist_ok=True)
         making = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
         try:
             SCENES[agent.scene](making)

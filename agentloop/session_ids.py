@@ -3,7 +3,7 @@
 import difflib
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 
@@ -46,3 +46,10 @@ def begun(session_id: str, events: Iterator[Event]) -> Iterator[Event]:
     if first is None or not isinstance(first.body, SessionStarted):
         raise UnknownSession(f"the log of session '{session_id}' does not start with session_started; it cannot be used")
     return chain([first], events)
+
+
+def started(events: Sequence[Event]) -> SessionStarted:
+    """The first line of a session whose log has begun."""
+    first = events[0].body
+    assert isinstance(first, SessionStarted)
+    return first

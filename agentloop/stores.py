@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agentloop.adapters.jsonl_log import Dropped
-from agentloop.database import is_postgres
+from agentloop.database import checked, is_postgres
 from agentloop.ports import SessionStore
 from agentloop.sessions import Sessions
 from agentloop.workspace import Settings
@@ -12,7 +12,7 @@ from agentloop.workspace import Settings
 
 def store_of(workspace: Path, settings: Settings, on_dropped: Callable[[Dropped], None] = lambda dropped: None) -> SessionStore:
     """The sessions of a workspace. Nothing is opened yet. Raises ConfigError."""
-    if settings.database_url is not None and is_postgres(settings.database_url):
+    if settings.database_url is not None and is_postgres(checked(settings.database_url)):
         from agentloop import postgres  # only where it is named
         from agentloop.postgres_sessions import PostgresSessions
 

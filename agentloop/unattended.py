@@ -5,13 +5,14 @@ from pathlib import Path
 
 from agentloop.adapters.system_clock import SystemClock
 from agentloop.agents import find_agent
-from agentloop.api import Agent, Result
+from agentloop.api import Agent
 from agentloop.core.state import State
 from agentloop.engine.loop import Observer
 from agentloop.errors import AgentLoopError, SessionHeld, SessionLost, StoreUnavailable
 from agentloop.operation.aftermath import Aftermath
 from agentloop.operation.observing import Observing
 from agentloop.ports import Clock
+from agentloop.result import Result
 from agentloop.stores import store_of
 from agentloop.types.events import Event
 from agentloop.types.jobs import Job
@@ -37,9 +38,18 @@ def run_job(
     except AgentLoopError as e:
         aftermath.failed(e, clock.now())
         raise
-    folder = workspace / settings.sessions / job.session_id
-    aftermath.ended(lambda: store_of(workspace, settings).stream(job.session_id), folder, str(result.log), clock.now())
+    _ended(aftermath, job, workspace, settings, clock)
     return result
+
+
+def follow_up(job: Job, workspace: Path, settings: Settings, clock: Clock | None = None) -> None:
+    """Do what is done when a session has ended, for one whose process died before it could: once more, it does no harm."""
+    _ended(Aftermath(job, workspace, settings, os.environ), job, workspace, settings, clock or SystemClock())
+
+
+def _ended(aftermath: Aftermath, job: Job, workspace: Path, settings: Settings, clock: Clock) -> None:
+    store, folder = store_of(workspace, settings), workspace / settings.sessions / job.session_id
+    aftermath.ended(lambda: store.stream(job.session_id), folder, str(store.log(job.session_id).location), clock.now())
 
 
 def _run(job: Job, workspace: Path, settings: Settings, clock: Clock, on_event: Observer) -> Result:

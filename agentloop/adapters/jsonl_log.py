@@ -29,7 +29,6 @@ Fsync = Literal["always", "never"]
 LONGEST_LINE = sealed.LONGEST_LINE
 _PIECE = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_PIECE = 1 << 20
 
 
 class Dropped(NamedTuple):

@@ -188,7 +188,7 @@ class PostgresLog:
     # writing
 
     def append(self, body: Body, at: datetime) -> Event:
-        """Write one more event, whole. Raises LogWriteFailed, SessionLost; then nothing more is written here."""
+        """Write one more event, whole. Raises LogWriteFailed, StoreUnavailable, SessionLost; then nothing more is written."""
         if not self._open:
             raise LogWriteFailed(f"{self.location} is not open for writing")
         if self._interrupted:
@@ -216,7 +216,8 @@ class PostgresLog:
             raise
         except LogError as e:
             self._close()
-            raise LogWriteFailed(f"cannot write {self.location}: {e}\nwhen the database takes lines again, resume") from e
+            kind = StoreUnavailable if isinstance(e, StoreUnavailable) else LogWriteFailed
+            raise kind(f"cannot write {self.location}: {e}\nwhen the database takes lines again, resume") from e
 
     def _written(self, line: Sealed) -> bool:
         """Whether the line is there; False: the session is not ours any more."""

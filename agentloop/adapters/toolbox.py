@@ -139,8 +139,8 @@ class Toolbox:
         if running.error is not None:
             said, outcome = _said(running.error, running.tool)
             return Answer(self._redact(said), outcome, running.took())
-        outcome: ToolOutcome = "error" if running.failed else "ok"
-        return Answer(self._redacted(running.content), outcome, running.took(), running.leaves)
+        came_of_it: ToolOutcome = "error" if running.failed else "ok"
+        return Answer(self._redacted(running.content), came_of_it, running.took(), running.leaves)
 
     def _redacted(self, content: str | list[Block]) -> str | list[Block]:
         if isinstance(content, str):

@@ -72,10 +72,12 @@ class FileLocks:
         handle = os.open(self._path(name), flags, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        return handle
+            if os.path.samestat(os.fstat(handle), os.stat(self._path(name))):
+                return handle
+        except (BlockingIOError, FileNotFoundError):  # not there any more: whoever had it deleted it, and is done with it
+            pass
+        os.close(handle)
+        return None
 
 
 class PostgresLocks:
@@ -86,25 +88,29 @@ class PostgresLocks:
         self._engine = database.engine(url)
         self._connection: Connection | None = None
         self._name = ""
+        self._held = False
 
     def hold(self, name: str) -> bool:
         """Take this name's lock for as long as the connection lives; False where another has it."""
         self.close()
         self._name, self._connection = name, self._connected()
-        return self._taken(name)
+        self._held = self._taken(name)
+        return self._held
 
     def holds(self) -> bool:
         """Whether the lock is still ours. A connection that broke has lost it: it is taken again, if nobody was faster."""
         from sqlalchemy.exc import DBAPIError
 
         try:
-            self._scalar("SELECT 1")
-            return True
+            if self._held:
+                self._scalar("SELECT 1")
+                return True
         except DBAPIError:
             self.close()
         try:
             return self.hold(self._name)
-        except DBAPIError:
+        except DBAPIError:  # the server is away; the next look tries again
+            self.close()
             return False
 
     @contextmanager
@@ -123,6 +129,7 @@ class PostgresLocks:
             self._connection.invalidate()  # the connection must end, not go back to a pool with the lock
             self._connection.close()
             self._connection = None
+        self._held = False
 
     def _connected(self) -> "Connection":
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")

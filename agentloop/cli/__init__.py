@@ -86,7 +86,7 @@ def main() -> None:
         sys.stderr.close()
         code = 0
     except Exception as e:  # noqa: BLE001  the last resort: no raw traceback for an operator, but nothing hidden either
-        code = _internal_error(e)
+        code = _database_error(e) or _internal_error(e)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -96,6 +96,20 @@ def _shown(text: str) -> str:
     from agentloop.workspace import redactor
 
     return safe(redactor(os.environ)(text))
+
+
+def _database_error(error: Exception) -> int | None:
+    """A database that is damaged, locked or away is no bug."""
+    sa = sys.modules.get("sqlalchemy.exc")  # where nothing has loaded it, the error is none of its
+    if sa is None or type(error) not in (sa.OperationalError, sa.DatabaseError, sa.InterfaceError):
+        return None
+    reason = _shown(str(error.__cause__ or error).strip().partition("\n")[0])
+    click.echo(
+        f"error: a database of this workspace cannot be used: {reason}\n"
+        "check AGENTLOOP_DATABASE_URL; without one, put back a copy of the damaged file in .agentloop, or move it away",
+        err=True,
+    )
+    return 75
 
 
 def _internal_error(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 from pathlib import Path
 
 import click
@@ -12,7 +13,9 @@ from agentloop.approving import Waiting
 from agentloop.cli import render
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.core.folding import fold
+from agentloop.errors import UsageError
 from agentloop.queueing import taken_up_again
+from agentloop.workspace import redactor
 
 
 @click.command()
@@ -56,8 +59,11 @@ def _show(workspace: Path, session: str, as_json: bool) -> None:
 
 
 def _answer(workspace: Path, session: str, call: str | None, every: bool, as_json: bool, *, allowed: bool, note: str) -> None:
+    if every and call is not None:
+        raise UsageError(f"either the call '{call}' or --all, not both")
     sessions, clock = sessions_of(workspace), SystemClock()
     session_id = sessions.find(session)
+    note = redactor(os.environ)(note)
     ids = [w.call.id for w in approving.waiting(fold(sessions.events(session_id)))] if every else [call]
     answered, left = [], 0
     for one in ids or [call]:

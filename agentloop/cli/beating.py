@@ -12,8 +12,9 @@ import click
 import sqlalchemy as sa
 import structlog
 
+from agentloop import database as databases
 from agentloop import queueing
-from agentloop.operation import Heart, Standing, aftermath, serve, tables
+from agentloop.operation import Heart, Standing, serve, tables
 from agentloop.workspace import Settings, redactor
 
 EVERY_S = 20.0
@@ -25,8 +26,12 @@ LOOKED_AT_S = 5.0
 @contextlib.contextmanager
 def beating(workspace: Path, settings: Settings, name: str | None, listen: str | None) -> Iterator[Callable[[], None]]:
     """Yields what the worker's loop calls each time it comes round. With `listen`, monitors are answered there."""
-    database = aftermath.opener(workspace, settings)()
-    tables.make(database)
+    url = databases.url_of(workspace, settings.database_url, tables.DATABASE)
+    database = databases.engine(url)
+    try:
+        tables.make(database)
+    except sa.exc.DBAPIError as e:
+        raise databases.unusable("heartbeats", url, e) from e
     known_as = " ".join(filter(None, ("worker", name or socket.gethostname()[:60], listen)))
     heart, last = Heart(known_as, every_s=EVERY_S, database=database), [datetime.now(UTC)]
 
@@ -48,7 +53,10 @@ def beating(workspace: Path, settings: Settings, name: str | None, listen: str |
             )  # fmt: skip
             click.echo(f"answering on {stack.enter_context(answering)}", err=True)
         yield beat
-        heart.stop()
+        try:
+            heart.stop()
+        except sa.exc.SQLAlchemyError as e:  # it is missed as if it had died: said twice rather than never
+            structlog.get_logger("agentloop").warning("farewell_not_written", why=type(e).__name__)
 
 
 class _Queues:

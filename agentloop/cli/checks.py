@@ -90,7 +90,8 @@ def _tool_part(tool: Json, family: str) -> tuple[str, bytes, int]:
 def _digest_elsewhere(workspace: Path, agent: str) -> str:
     """The digest that another process finds, with another hash seed, locale, time zone and working directory."""
     name = str(Path(agent).resolve()) if agent.endswith(".md") and not (workspace / agent).exists() else agent
-    command = [sys.executable, "-m", "agentloop", "prefix", "check", name, "--digest", "--workspace", str(workspace.resolve())]
+    check = ["prefix", "check", name, "--digest", "--workspace", str(workspace.resolve())]
+    command = [sys.executable, "-P", "-m", "agentloop", *check]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             command, cwd=folder, env={**os.environ, **ANOTHER_WORLD}, capture_output=True, text=True, timeout=120, check=False

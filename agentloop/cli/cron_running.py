@@ -11,17 +11,22 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
+import sqlalchemy
 import structlog
 
 from agentloop.cli import render
 from agentloop.cli.cron_store import HEART, Opened, opened, row_json
 from agentloop.cli.options import json_option, workspace_option
+from agentloop.errors import ConfigError
 from agentloop.schedule.scheduler import AT_MOST, News, Scheduler
 from agentloop.schedule.store import Row
 from agentloop.workspace import redactor
+
+if TYPE_CHECKING:
+    from agentloop.schedule.claims import Look, Seen
 
 EVERY_S = 20.0
 """Seconds between two heartbeats of `serve`."""
@@ -119,7 +124,7 @@ def _scheduler(here: Opened, at_most: int, queue: str | None, tell: Callable[[Ne
     stopping = threading.Event()
     with contextlib.ExitStack() as stack:
         if queue is None:
-            asked, runner = None, runners.in_process(here.workspace, here.settings, stopping, look)
+            asked, runner = _asking(here, look, stack), runners.in_process(here.workspace, here.settings, stopping, look)
         else:
             there = stack.enter_context(queueing.opened(here.workspace, here.settings))
             asked, runner = runners.queued(there, look), runners.submitting(there, queue)
@@ -130,6 +135,23 @@ def _scheduler(here: Opened, at_most: int, queue: str | None, tell: Callable[[Ne
             here.store, claims, here.load, runner, clock,
             at_most=at_most, tell=tell, stopping=stopping, redact=redactor(os.environ),
         )  # fmt: skip
+
+
+def _asking(here: Opened, look: "Look", stack: contextlib.ExitStack) -> "Look":
+    """What the queue says of sessions that others gave to it. It is opened for the first of them: that takes a while."""
+    from agentloop import queueing
+    from agentloop.schedule import runners
+
+    found: list[Look] = []
+
+    def asked(session_id: str) -> "Seen":
+        if not found and queueing.is_there(here.workspace, here.settings):
+            with contextlib.suppress(ConfigError):  # it does not answer: what the log says is known all the same
+                there = stack.enter_context(queueing.opened(here.workspace, here.settings))
+                found.append(runners.queued(there, look))
+        return (found[0] if found else look)(session_id)
+
+    return asked
 
 
 class _Teller:
@@ -180,6 +202,7 @@ class _Beating:
                     self._here.settings.listen_token,
                     database=self._here.store.database,
                     folder=self._here.workspace,
+                    redact=redactor(os.environ),
                 )
             )
             click.echo(f"answering on {url}", err=True)
@@ -194,7 +217,10 @@ class _Beating:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         if error[0] is None:
-            self._heart.stop()
+            try:
+                self._heart.stop()
+            except sqlalchemy.exc.SQLAlchemyError as e:  # it is missed as if it had died: said twice rather than never
+                structlog.get_logger("agentloop").warning("farewell_not_written", why=type(e).__name__)
         self._database.dispose()
 
 

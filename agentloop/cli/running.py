@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from agentloop.api import Agent, Result
+from agentloop.api import Agent
 from agentloop.cli import render
 from agentloop.cli.live import LiveLine
 from agentloop.cli.options import agent_of, frozen_options, here, limit_options, sessions_of, workspace_option
@@ -22,6 +22,7 @@ from agentloop.errors import EXIT_CODES, PromptError, UsageError
 from agentloop.operation import observing
 from agentloop.report import Report
 from agentloop.report import report as report_of
+from agentloop.result import Result
 from agentloop.types.events import Event, SessionStarted
 
 DEFAULT_TASK = "Execute the morning session."

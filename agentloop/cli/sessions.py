@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from agentloop.adapters.jsonl_log import LOG
-from agentloop.cli import render
+from agentloop.cli import render, repairing
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.crash_points import reached
 from agentloop.errors import LogError, UsageError
 from agentloop.operation import retention
 from agentloop.operation.retention import PRUNABLE
+from agentloop.origins import Origins
 from agentloop.ports import Blobs
 
 
@@ -39,6 +40,9 @@ class Age(click.ParamType[timedelta]):
 @click.group()
 def sessions() -> None:
     """What has run."""
+
+
+sessions.add_command(repairing.repair)
 
 
 @sessions.command("list")
@@ -123,13 +127,14 @@ def prune(age: timedelta, keep: int, outcome: tuple[str, ...], dry_run: bool, as
     """Delete sessions that ended long ago. Those that run, wait, sleep or never ended are never deleted."""
     store = sessions_of(workspace)
     outcomes = frozenset(PRUNABLE if "any" in outcome else outcome)
-    folder = workspace / here(workspace).settings.sessions
+    settings = here(workspace).settings
+    folder, origins = workspace / settings.sessions, Origins(workspace, settings.database_url)
     if not dry_run:
         retention.sweep(folder)
     old = retention.prunable(store, datetime.now(UTC) - age, outcomes, keep, folder)
     rows = []
     for one in old:
-        left = None if dry_run else retention.delete(store, one, folder)
+        left = None if dry_run else retention.delete(store, one, folder, origins)
         rows.append({**one._asdict(), "ended_at": one.ended_at.isoformat(), "deleted": not dry_run and left is None})
         if not as_json:
             what = "would delete" if dry_run else "deleted" if left is None else f"kept ({left}):"

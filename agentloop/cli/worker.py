@@ -17,6 +17,7 @@ import click
 from agentloop.cli import render
 from agentloop.cli.options import here, json_option, print_json, without_secrets, workspace_option
 from agentloop.errors import UsageError
+from agentloop.types.jobs import LOWEST_PRIORITY
 from agentloop.types.queues import DEFAULT, Queued, QueueState, Submitted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,7 +86,9 @@ def queue() -> None:
 @click.option("-p", "--prompt", required=True, callback=without_secrets, help="The task: the first user message.")
 @click.option("--session-id", help="The id of the session; queued twice it runs once.")
 @click.option("--queue", "name", default=DEFAULT, show_default=True, help="The queue.")
-@click.option("--priority", type=click.IntRange(min=0), default=0, show_default=True, help="A smaller number is taken first.")
+@click.option(
+    "--priority", type=click.IntRange(0, LOWEST_PRIORITY), default=0, show_default=True, help="A smaller number is taken first."
+)
 @click.option(
     "--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), metavar="TIME", help="Not before: 2026-11-22T06:30:00+0000."
 )

@@ -6,13 +6,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
-from agentloop.core import calibration, costs, extraction, keepalive, parts, results, tokens
+from agentloop.core import costs, extraction, keepalive, replies, results, tokens
 from agentloop.core.lifetimes import REMEMBERED
 from agentloop.core.permits import Permits
-from agentloop.core.state import Segment, Sent, State, Trouble, TroubleKind, Turn, changed
-from agentloop.core.wire import SYSTEM
+from agentloop.core.state import Segment, State, Trouble, Turn, changed
 from agentloop.types import blocks
-from agentloop.types.blocks import Blocks, Call
+from agentloop.types.blocks import Blocks
 from agentloop.types.events import (
     BudgetSeen,
     CallAnswered,
@@ -31,8 +30,8 @@ from agentloop.types.events import (
     ToolFinished,
     ToolStarted,
 )
-from agentloop.types.request import Prefix, Reply
-from agentloop.types.usage import ModelCard, Ttl, Usage
+from agentloop.types.request import Prefix
+from agentloop.types.usage import ModelCard
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -85,13 +84,17 @@ def evolve(state: State, event: Event) -> State:
         case ModelRequested() as request:
             return _requested(state, request, event.at)
         case ModelReplied(purpose="summary") as replied:
-            return _summarised(state, replied)
+            return replies.summarised(state, replied)
         case ModelReplied(purpose="extraction") as replied:
-            return changed(_paid(state, replied.reply.usage, replied.reply.priced_by), extraction=_whole_text(replied))
+            return changed(
+                replies.paid(state, replied.reply.usage, replied.reply.priced_by), extraction=replies.whole_text(replied)
+            )
         case ModelReplied(purpose="keepalive", reply=reply):
-            return keepalive.answered(_paid(state, reply.usage, reply.priced_by), state.pending_at or event.at, reply.usage)
+            return keepalive.answered(
+                replies.paid(state, reply.usage, reply.priced_by), state.pending_at or event.at, reply.usage
+            )
         case ModelReplied() as replied:
-            return _replied(state, replied)
+            return replies.replied(state, replied)
         case ModelFailed() as failed:
             return _failed(state, failed)
         case ToolStarted() as call:
@@ -153,126 +156,6 @@ def _requested(state: State, request: ModelRequested, at: datetime) -> State:
     )
 
 
-def _paid(state: State, usage: Usage, card: ModelCard | None = None) -> State:
-    spent = state.spent_usd + costs.cost(usage, card or state.card)
-    return changed(state, usage=state.usage + usage, spent_usd=spent, pending=None, pending_at=None)
-
-
-def _replied(state: State, replied: ModelReplied) -> State:
-    reply = replied.reply
-    sent_at = state.pending_at or state.running_since
-    decision = state.pending.decision if state.pending else None
-    rent = decision.rent_usd if decision else state.rent_usd
-    ttl, marks = _tail_ttl(state.pending), state.pending.breakpoints if state.pending else ()
-    repeated, once_from = state.repeated_tokens, state.once.first if state.once is not None else None
-    trouble = _trouble(state, replied)
-    counted = _counted(state, reply)
-    state = changed(_paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None,
-                    rent_usd=rent, counted=counted)  # fmt: skip
-    if trouble is not None and trouble.kind != "paused":
-        kept = Sent(sent_at, repeated, len(state.given), reply.message_id, ttl, once_from=once_from)
-        again = changed(state, sent=kept)
-        return _smaller(again) if trouble.kind == "window_exceeded" and state.once is not None else again
-    state = results.as_facts(state)
-    content = blocks.without_blanks(reply.content)
-    size = tokens.blocks_tokens(content, state.card.tokenizer) + _loaded_tokens(state, content)
-    turn = Turn(state.given, state.given_tokens, content, size, reply.message_id)
-    if not state.turns:
-        state = changed(state, task=turn.given, task_tokens=turn.given_tokens)
-    return changed(
-        state,
-        turns=(*state.turns, turn),
-        turns_tokens=state.turns_tokens + size + (state.given_tokens if state.turns else 0),
-        call_ids=state.call_ids | {c.id for c in blocks.calls(reply.content)},
-        given=(),
-        given_tokens=0,
-        open_calls=() if trouble is not None else blocks.calls(reply.content),
-        results=(),
-        extracted=frozenset(),
-        extraction=None,
-        extraction_failed=False,
-        started={},
-        announced=None,
-        sent=Sent(sent_at, repeated, 0, reply.message_id, ttl, once_from=once_from, breakpoints=marks),
-        facts_recalled=results.recalled(state, content),
-    )
-
-
-def _counted(state: State, reply: Reply) -> float:
-    """What the usage of a reply says of the estimate of its prompt; of another model's, or without any, what was known."""
-    if reply.priced_by is not None or reply.usage_estimated:
-        return state.counted
-    return calibration.factor(state.prompt_tokens, reply.usage.prompt_tokens) or state.counted
-
-
-def _smaller(state: State) -> State:
-    """A request that was too long is asked again with the facts of what it showed whole, before anything is cut."""
-    return changed(results.as_facts(state), trouble=None, failure=None)
-
-
-def _loaded_tokens(state: State, content: Blocks) -> int:
-    """Estimated tokens of the deferred tools that a reply is the first in the view to find: their definitions stand there."""
-    found = set(parts.references(list(content)))
-    if not found:
-        return 0
-    known = {name for t in state.turns for name in parts.references(list(t.reply))}
-    tools = (t for t in state.prefix.tools if t.get("defer_loading") and t.get("name") in found - known)
-    return sum(tokens.tool_tokens(t, state.card.tokenizer) for t in tools)
-
-
-def _tail_ttl(request: ModelRequested | None) -> Ttl | None:
-    """How long the end of a request is asked to be cached: its last breakpoint, unless that is before the messages."""
-    last = request.breakpoints[-1] if request is not None and request.breakpoints else None
-    return last.ttl if last is not None and last.message != SYSTEM else None
-
-
-def _trouble(state: State, replied: ModelReplied) -> Trouble | None:
-    """What keeps a reply from standing as a turn, by its stop reason.
-
-    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
-    """
-    reply = replied.reply
-    calls = blocks.calls(reply.content)
-
-    def trouble(kind: TroubleKind, detail: str = "") -> Trouble:
-        before = state.trouble
-        return Trouble(kind, before.times + 1 if before is not None and before.kind == kind else 1, detail)
-
-    match reply.stop_reason:
-        case "end_turn" | "stop_sequence" | "tool_use" if _ids_clash(state, calls):
-            return trouble("duplicate_ids", "two tool calls with one id")
-        case "end_turn" | "stop_sequence" | "tool_use":
-            return None if blocks.says_something(reply.content) else trouble("empty")
-        case "max_tokens":
-            return trouble("truncated")
-        case "model_context_window_exceeded":
-            return trouble("window_exceeded")
-        case "pause_turn":
-            return trouble("paused")
-        case "refusal":
-            details = reply.stop_details if isinstance(reply.stop_details, dict) else {}
-            return trouble("refused", str(details.get("category") or ""))
-        case unknown:
-            return trouble("unknown_stop", unknown)
-
-
-def _ids_clash(state: State, calls: tuple[Call, ...]) -> bool:
-    ids = [c.id for c in calls]
-    return len(set(ids)) < len(ids) or not state.call_ids.isdisjoint(ids)
-
-
-def _summarised(state: State, replied: ModelReplied) -> State:
-    state = _paid(state, replied.reply.usage, replied.reply.priced_by)
-    text = _whole_text(replied)
-    return changed(state, summary=text, summary_failures=0 if text else state.summary_failures + 1)
-
-
-def _whole_text(replied: ModelReplied) -> str:
-    """The text of a reply that came to its end; nothing where it did not."""
-    reply = replied.reply
-    return blocks.text_of(reply.content).strip() if reply.stop_reason == "end_turn" else ""
-
-
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
     if failure.possibly_billed and state.pending is not None:
@@ -285,7 +168,7 @@ def _failed(state: State, failed: ModelFailed) -> State:
     if failure.usage is not None:
         asked = state.pending.asked_of if state.pending is not None else None
         card = failure.priced_by or asked or state.card
-        state = changed(_paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
+        state = changed(replies.paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
     if failure.kind == "interrupted":  # its gap would count twice when it is asked again
         counted = state.pending is not None and state.pending.purpose == "turn" and state.sent is not None
         state = changed(state, pending=None, pending_at=None)
@@ -299,7 +182,7 @@ def _failed(state: State, failed: ModelFailed) -> State:
     if failed.purpose == "extraction":
         return changed(state, extraction="", extraction_failed=True, pending=None, pending_at=None)
     state = changed(state, failure=failure, pending=None, pending_at=None)
-    return _smaller(state) if failure.kind == "prompt_too_long" and state.once is not None else state
+    return replies.smaller(state) if failure.kind == "prompt_too_long" and state.once is not None else state
 
 
 def asked_tokens(state: State, pending: ModelRequested) -> int:
@@ -309,6 +192,14 @@ def asked_tokens(state: State, pending: ModelRequested) -> int:
         return state.prompt_tokens
     settings = next((t.facts_settings for t in state.tools if t.name == result.name), None)
     return extraction.prompt_tokens(result.raw.bytes, settings or FactsSettings(), pending.asked_of)
+
+
+def most_usd(state: State, requested: ModelRequested) -> Decimal:
+    """The most that an attempt at this request can cost. Its prompt is never taken for smaller than estimated, and for larger
+    where the API has been counting more."""
+    estimated = asked_tokens(state, requested)
+    probable = estimated if requested.asked_of is not None else max(estimated, round(estimated * state.counted))
+    return costs.worst_case(requested.asked_of or state.card, probable, requested.max_tokens)
 
 
 def _compacted(state: State, compacted: Compacted) -> State:

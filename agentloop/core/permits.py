@@ -7,13 +7,16 @@ changes nothing here: only the local configuration grants, and only a person ans
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any, Literal, NamedTuple
 
 from agentloop.types.blocks import Call
 from agentloop.types.events import CallAnswered, CallHeld, Effect, ToolCard
 from agentloop.types.grants import Grant, Grants
 from agentloop.types.leaves import LeafOf, LeafRun
+
+_MOST_DIGITS = 100
+"""A number that is longer is no amount of anything, and sums of such are none."""
 
 
 class Used(NamedTuple):
@@ -68,7 +71,8 @@ class Permits:
         if self.grants is None:
             return self
         before = self.used.get(call.name, Used())
-        total = before.total + (_number(call, self.grants.tools.get(call.name)) or 0)
+        number = _number(call, self.grants.tools.get(call.name)) or Decimal(0)
+        total = before.total + max(number, Decimal(0))  # what a person lets through makes no room for more
         held = {c: why for c, why in self.held.items() if c != call.id}
         return replace(self, held=held, used={**self.used, call.name: Used(before.calls + 1, total)})
 
@@ -76,7 +80,7 @@ class Permits:
         """The model is given what these tools brought; it may be the words of strangers."""
         strange = {t.name for t in tools if t.untrusted}
         first = next((n for n in names if n in strange), "")
-        return self if self.strangers or not first else replace(self, strangers=first)
+        return replace(self, strangers=self.strangers or first, answers={})  # of this turn: none is for a call to come
 
     def delegated(self, leaves: tuple[LeafRun, ...]) -> "Permits":
         """What leaves did counts as done here, and what they were given by strangers as given here."""
@@ -147,9 +151,9 @@ def _number(call: Call, grant: Grant | None) -> Decimal | None:
         return None
     try:
         number = Decimal(str(value).strip())
-    except InvalidOperation:
+    except DecimalException:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
 
 
 def sameness(call: Call) -> str:

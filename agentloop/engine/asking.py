@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 
-from agentloop.core import costs, extraction, wire
+from agentloop.core import extraction, wire
 from agentloop.core.choices import BudgetPolicy
 from agentloop.core.decide import AskAbout, CallModel, KeepWarm, Settle
-from agentloop.core.folding import asked_tokens, evolve
+from agentloop.core.folding import evolve, most_usd
 from agentloop.core.state import State, changed
 from agentloop.core.tokens import DEFAULT_FAMILY, estimate
 from agentloop.crash_points import reached
 from agentloop.engine.shell import Happened, Shell
+from agentloop.errors import BudgetUnknown
 from agentloop.ports import Blobs, Purse
 from agentloop.types.events import BudgetSeen, Event, ModelFailed, ModelReplied, ModelRequested, RawResult, ResultExtracted
 from agentloop.types.request import Failure, Purpose, Request
@@ -39,10 +40,14 @@ def about(effect: AskAbout, state: State, budget: BudgetPolicy, shell: Shell, no
         yield happened
 
 
-def kept_warm(effect: KeepWarm, turn: int, shell: Shell, now: datetime) -> Iterator[Happened]:
-    """A ping and what came of it. It is tried once: the answers of the calls wait for one attempt at most."""
-    body = wire.body(effect.request)
-    yield Happened(now, _requested(effect.request, turn).model_copy(update={"decision": effect.decision}))
+def kept_warm(effect: KeepWarm, state: State, shell: Shell, now: datetime) -> Iterator[Happened]:
+    """A ping and what came of it; nothing where the shared budgets have no room for it, or nobody can say. It is tried once:
+    the answers of the calls wait for one attempt at most."""
+    body, turn = wire.body(effect.request), state.asked
+    requested = _requested(effect.request, turn).model_copy(update={"decision": effect.decision})
+    if not _room_for(requested, state, shell.purse):
+        return
+    yield Happened(now, requested)
     started = shell.clock.monotonic()
     answer = next(shell.model.ask(body))
     if isinstance(answer, Failure):
@@ -51,6 +56,15 @@ def kept_warm(effect: KeepWarm, turn: int, shell: Shell, now: datetime) -> Itera
     else:
         took = round(shell.clock.monotonic() - started, 6)
         yield Happened(shell.clock.now(), ModelReplied(turn=turn, purpose="keepalive", reply=answer, duration_s=took))
+
+
+def _room_for(requested: ModelRequested, state: State, purse: Purse) -> bool:
+    """Whether there is room for what can be left undone. It is set aside then, until the session says what it has spent."""
+    try:
+        room = purse.reserve(state.charged_usd, most_usd(state, requested))
+    except BudgetUnknown:  # the calls that run are not to be given up for it
+        return False
+    return room is None or room.granted
 
 
 def settled(effect: Settle, blobs: Blobs) -> ResultExtracted:
@@ -90,7 +104,7 @@ def _attempts(
     requested: ModelRequested, body: bytes, state: State, budget: BudgetPolicy, shell: Shell, now: datetime
 ) -> Iterator[Happened]:
     turn, purpose = requested.turn, requested.purpose
-    most = costs.worst_case(requested.asked_of or state.card, asked_tokens(state, requested), requested.max_tokens)
+    most = most_usd(state, requested)
     if (seen := _shared(shell.purse, most, state, budget, purpose, now)) is not None:
         yield Happened(now, seen)
         return

@@ -49,4 +49,6 @@ class _Waiting:
         now = self._shell.clock.now()
         effect = while_waiting(self._state, self._policies, now)
         if effect is not None:
-            yield from asking.kept_warm(effect, self._state.asked, self._shell, now)
+            before = self._state
+            yield from asking.kept_warm(effect, self._state, self._shell, now)
+            self._announced = self._state is not before  # where there was no room for it, the wait goes on without

@@ -32,7 +32,7 @@ def known(leaf: Leaf, world: World) -> State | None:
     events = world.sessions.events(leaf.session_id)
     start, state = events[0].body, fold(events)
     assert isinstance(start, SessionStarted)
-    world.checked(start, state.open_calls)
+    world.checked(leaf.session_id, start, state.open_calls)
     return state
 
 
@@ -52,7 +52,7 @@ def carried_on(
         state = known(leaf, world)
         if state is None:
             start = plan.started(leaf, parent, call_id, limits, _policies(leaf, parent, world), world)
-            world.mark(start)
+            world.mark(leaf.session_id, start)
             log.append(start, world.clock.now())
             reached("leaf.started")
             state = fold(log.events())

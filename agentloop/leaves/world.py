@@ -61,9 +61,9 @@ class World:
     """What is known of a model. Raises UnknownModel."""
     guarded: Callable[[Log], Log]
     redact: Callable[[str], str]
-    mark: Callable[[SessionStarted], None]
+    mark: Callable[[str, SessionStarted], None]
     """A leaf starts here."""
-    checked: Callable[[SessionStarted, Sequence[Call]], bool]
+    checked: Callable[[str, SessionStarted, Sequence[Call]], bool]
     """Whether a leaf that is there already was started here. Raises UsageError where it was not, and holds calls."""
     policies: Policies | None = None
     """Somebody's own; None: those that the log names."""

@@ -11,6 +11,7 @@ from typing import NamedTuple, get_args
 from agentloop.adapters.jsonl_log import JsonlLog
 from agentloop.errors import AgentLoopError, SessionHeld
 from agentloop.operation.reports import JSON, MARKDOWN
+from agentloop.origins import Origins
 from agentloop.ports import SessionStore, Summary
 from agentloop.types.events import Outcome, SessionEnded
 
@@ -63,7 +64,7 @@ def _ended(
     return Prunable(summary.session_id, summary.agent, summary.outcome, last[0].at, size)
 
 
-def delete(store: SessionStore, one: Prunable, folder: Path) -> str | None:
+def delete(store: SessionStore, one: Prunable, folder: Path, origins: Origins) -> str | None:
     """Delete it; what stands in the way, if something does. It may have been taken up since it was looked at."""
     try:
         last = deque(store.stream(one.session_id), maxlen=1)
@@ -71,6 +72,7 @@ def delete(store: SessionStore, one: Prunable, folder: Path) -> str | None:
             return "it goes on"
         store.delete(one.session_id)
         _delete_reports(folder / one.session_id)
+        origins.forget(one.session_id)
     except SessionHeld:
         return "it is held by another process"
     except OSError as e:

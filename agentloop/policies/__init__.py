@@ -91,7 +91,7 @@ def _completed(data: Json) -> Json:
     if isinstance(caching, dict):
         caching = {"edition": 1, **caching}
     if isinstance(budget, dict) and budget.get("kind") == "hard":
-        budget = {"wrap_up_at": None, **budget}
+        budget = {"wrap_up_at": None, "edition": 1, **budget}
     known = {"ledger": ledger, "facts": facts, "compaction": compaction, "caching": caching, "budget": budget}
     return data | {k: v for k, v in known.items() if v is not None}
 

@@ -40,6 +40,9 @@ class HardBudget(Settings):
     wrap_up_at: Decimal | None = Field(default=Decimal("0.8"), gt=0, lt=1, allow_inf_nan=False)
     """The share of a limit from which on the model is told to come to an end, once for each limit; None: it is not told."""
 
+    edition: int = Field(default=2, ge=1, le=2)
+    """1: prompts are taken at their estimate, as logs of before have it; 2: at what the API counts, where that is more."""
+
     def stop(self, state: State, now: datetime) -> tuple[Outcome, str] | None:
         """The limit that forbids the next request, and the sentence that says so."""
         limits = state.limits
@@ -112,17 +115,22 @@ class HardBudget(Settings):
     def _tokens_left(self, state: State) -> int | None:
         """Tokens that the next reply may have, by the session's limit of tokens."""
         limit = state.limits.max_session_tokens
-        return None if limit is None else limit - state.all_tokens - state.prompt_tokens
+        return None if limit is None else limit - state.all_tokens - self._prompt_tokens(state)
 
     def _tokens_for(self, state: State, left_usd: Decimal | None) -> int:
         """Output tokens that so much money buys, when the whole prompt has to be written anew."""
         if left_usd is None:
             return max(state.card.max_output_tokens, self.least_output_tokens)
-        left = left_usd - costs.worst_case(state.card, state.prompt_tokens, 0)
-        price = costs.prices_for(state.card, state.prompt_tokens).output / MILLION
+        prompt = self._prompt_tokens(state)
+        left = left_usd - costs.worst_case(state.card, prompt, 0)
+        price = costs.prices_for(state.card, prompt).output / MILLION
         if price == 0:  # a model of one's own, without a bill
             return state.card.max_output_tokens if left > 0 else 0
         return int((left / price).to_integral_value(rounding=ROUND_FLOOR)) if left > 0 else 0
+
+    def _prompt_tokens(self, state: State) -> int:
+        """Tokens of the next prompt: never fewer than estimated, more where the API has been counting more."""
+        return state.prompt_tokens if self.edition == 1 else max(state.prompt_tokens, state.probable_tokens)
 
 
 def _shared_left(state: State) -> Decimal | None:

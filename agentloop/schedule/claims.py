@@ -20,7 +20,7 @@ from agentloop.crash_points import reached
 from agentloop.database import transaction
 from agentloop.schedule.due import Status
 from agentloop.schedule.spec import Schedule
-from agentloop.schedule.store import Row, Store
+from agentloop.schedule.store import Row, Store, paused
 from agentloop.schedule.tables import DUE_TIMES, SCHEDULES
 from agentloop.types.jobs import Job
 
@@ -93,7 +93,7 @@ class Claims:
                     c.execute(sa.update(DUE_TIMES).where(here).values(ended_at=now, **_held(found.session_id, crashes)))
                     _counted(c, row, Ended("held", 75, "its process died"), schedule, now)
                     return None
-            elif found.status != "claimed":
+            elif found.status != "claimed" or _no_room(c, row, schedule):
                 return None
             values: dict[str, Any] = {"status": "running", "owner": self.me, "tries": found.tries + 1, "not_before": None}
             values |= {"crashes": crashes.times, "progress": crashes.progress, "started_at": found.started_at or now}
@@ -110,41 +110,49 @@ class Claims:
 
     def submitted(self, row: Row) -> None:
         """The queue has it now."""
-        self._update(row, {"status": "submitted", "owner": None})
+        self._update(row, self._mine, {"status": "submitted", "owner": None})
 
     def settle(self, row: Row, ended: Ended, schedule: Schedule | None, now: datetime) -> str:
-        """Write down what came of a run. The reason why its schedule is paused from now on; empty where it is not."""
-        tries = self._store.row(row.name, row.due).tries
-        status, not_before = _standing(ended, tries, now)
+        """Write down what came of a run, unless somebody else did or has it. The reason why its schedule is paused from now
+        on; empty where it is not."""
+        status, not_before = _standing(ended, self._store.row(row.name, row.due).tries, now)
         reached("schedule.ended")
         values = {"status": status, "outcome": ended.outcome, "exit_code": ended.exit_code, "owner": None}
-        values |= {"not_before": not_before, "ended_at": now if status in _OVER else None, "crashes": 0}
+        values |= {"not_before": not_before, "ended_at": now if status in _OVER else None}
+        values |= {} if ended.outcome == "elsewhere" else {"crashes": 0}
         values |= {"cost_usd": None if ended.cost_usd is None else str(ended.cost_usd)}
         if ended.detail or ended.outcome != "completed":
             values["reason"] = ended.detail[:1_000]
+        unchanged = _D.status == row.status if row.status in _STILL else self._mine
         with transaction(self._store.database) as c:
-            c.execute(sa.update(DUE_TIMES).where(_D.name == row.name, _D.due == row.due).values(**values))
-            paused = _counted(c, row, ended, schedule, now) if status in _OVER else ""
+            here = sa.and_(_D.name == row.name, _D.due == row.due, unchanged)
+            written = c.execute(sa.update(DUE_TIMES).where(here).values(**values)).rowcount
+            why = _counted(c, row, ended, schedule, now) if written and status in _OVER else ""
         reached("schedule.settled")
-        return paused
+        return why
 
     def let_go(self, row: Row, why: str) -> None:
         """Give a run back: the next one that looks carries it on, and it is no crash."""
-        self._update(row, {"status": "claimed", "owner": None, "reason": why})
+        self._update(row, self._mine, {"status": "claimed", "owner": None, "reason": why})
 
     def follow(self, row: Row, schedule: Schedule | None, now: datetime) -> Row:
         """Look what became of a run that is the queue's, or of a session that waits for a person."""
         look = self._queued if row.status == "submitted" else self._look
         ended = look(row.session_id).ended
         if row.status == "parked" and ended is None:
-            self._update(row, {"status": "claimed", "reason": "answered"})
+            self._update(row, _D.status == "parked", {"status": "claimed", "reason": "answered"})
         elif ended is not None and ended.outcome not in _STILL[row.status]:
             self.settle(row, ended, schedule, now)
         return self._store.row(row.name, row.due)
 
-    def _update(self, row: Row, values: dict[str, Any]) -> None:
+    @property
+    def _mine(self) -> sa.ColumnElement[bool]:
+        """A run that this process has lost is another's: nothing is written about it."""
+        return sa.and_(_D.status == "running", _D.owner == self.me)
+
+    def _update(self, row: Row, unchanged: sa.ColumnElement[bool], values: dict[str, Any]) -> None:
         with transaction(self._store.database) as c:
-            c.execute(sa.update(DUE_TIMES).where(_D.name == row.name, _D.due == row.due).values(**values))
+            c.execute(sa.update(DUE_TIMES).where(_D.name == row.name, _D.due == row.due, unchanged).values(**values))
 
 
 _STILL: Mapping[str, frozenset[str]] = {
@@ -152,6 +160,13 @@ _STILL: Mapping[str, frozenset[str]] = {
     "parked": frozenset({"waiting_for_approval"}),
 }
 """Outcomes in a log that are not the end of it."""
+
+
+def _no_room(c: sa.Connection, row: Row, schedule: Schedule | None) -> bool:
+    """Whether as many others run as may: one that a person answered comes back in the midst of a later one."""
+    going = sa.and_(_D.name == row.name, _D.due != row.due, _D.status.in_(("running", "submitted")))
+    others = c.execute(sa.select(sa.func.count()).where(going)).scalar_one()
+    return others >= (schedule.side_by_side if schedule is not None else 1)
 
 
 def _standing(ended: Ended, tries: int, now: datetime) -> tuple[Status, datetime | None]:
@@ -184,12 +199,13 @@ def _counted(c: sa.Connection, row: Row, ended: Ended, schedule: Schedule | None
     if known is None:
         return ""
     failures = 0 if ended.outcome == "completed" else known.failures + 1
-    values: dict[str, Any] = {"failures": failures}
+    c.execute(sa.update(SCHEDULES).where(_S.name == row.name).values(failures=failures))
     limit = schedule.pause_after if schedule is not None else None
-    if limit is not None and failures and (failures >= limit or ended.outcome in _AT_ONCE) and not known.paused:
-        values |= {"paused": _why_paused(row, ended, failures), "paused_at": now}
-    c.execute(sa.update(SCHEDULES).where(_S.name == row.name).values(**values))
-    return str(values.get("paused", ""))
+    if limit is None or not failures or (failures < limit and ended.outcome not in _AT_ONCE) or known.paused:
+        return ""
+    why = _why_paused(row, ended, failures)
+    paused(c, row.name, why, now)
+    return why
 
 
 def _why_paused(row: Row, ended: Ended, failures: int) -> str:

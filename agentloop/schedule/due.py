@@ -47,8 +47,9 @@ class History(NamedTuple):
 def window(schedule: Schedule, since: datetime, seen_until: datetime, now: datetime) -> datetime:
     """From when on due times are looked at. What is younger than `max_age_s` is looked at again each time, as a clock that
     was wrong may have said that it was over."""
+    delay = timedelta(seconds=schedule.jitter_s)  # what was seen to fall due may have been decided so much later
     young = now - timedelta(seconds=schedule.max_age_s)
-    return max(since, min(seen_until, young), now - _LONGEST)
+    return max(since, min(seen_until, young) - delay, now - _LONGEST)
 
 
 def decide(schedule: Schedule, history: History, now: datetime) -> tuple[Decision, ...]:
@@ -57,14 +58,14 @@ def decide(schedule: Schedule, history: History, now: datetime) -> tuple[Decisio
     waiting = sorted(due for due, status in history.decided.items() if status == "waiting")
     if history.paused:
         return tuple(Decision(due, "skip", f"paused: {history.paused}") for due in pending)
-    young = now - timedelta(seconds=schedule.max_age_s)
-    expired = [Decision(d, "skip", f"waited for more than {schedule.max_age_s} s") for d in waiting if d < young]
+    old = frozenset(due for due in (*pending, *waiting) if _is_old(schedule, due, now))
+    expired = [Decision(d, "skip", f"waited for more than {schedule.max_age_s} s") for d in waiting if d in old]
     current = _on_time(schedule, pending, now)
     missed = [due for due in pending if due != current]
-    chosen = _made_up(schedule, [due for due in missed if due >= young], current)
-    skipped = [Decision(due, "skip", _why_not(schedule, due, young, chosen, current)) for due in missed if due not in chosen]
+    chosen = _made_up(schedule, [due for due in missed if due not in old], current)
+    skipped = [Decision(d, "skip", _why_not(schedule, d in old, chosen, current)) for d in missed if d not in chosen]
     active = sum(status in ACTIVE for status in history.decided.values())
-    line = [due for due in waiting if due >= young and schedule.start_at(due) <= now]  # a clock may have been put back
+    line = [due for due in waiting if due not in old and schedule.start_at(due) <= now]  # a clock may have been put back
     return (*expired, *skipped, *_started(schedule, line, chosen, current, active))
 
 
@@ -98,8 +99,13 @@ def _made_up(schedule: Schedule, missed: list[datetime], current: datetime | Non
     return missed[len(missed) - min(schedule.made_up, len(missed)) :]
 
 
-def _why_not(schedule: Schedule, due: datetime, young: datetime, chosen: list[datetime], current: datetime | None) -> str:
-    if due < young:
+def _is_old(schedule: Schedule, due: datetime, now: datetime) -> bool:
+    """Whether it is too late for it: its own delay does not count."""
+    return now - schedule.start_at(due) > timedelta(seconds=schedule.max_age_s)
+
+
+def _why_not(schedule: Schedule, old: bool, chosen: list[datetime], current: datetime | None) -> str:
+    if old:
         return f"missed: noticed more than {schedule.max_age_s} s late"
     instead = chosen[-1] if chosen else current if schedule.missed == "once" else None
     made_up = f"; the run of {instead:%Y-%m-%d %H:%M} UTC stands for it" if instead is not None else ""

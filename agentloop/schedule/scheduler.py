@@ -124,8 +124,10 @@ class Scheduler:
             if error not in self._errors:
                 self._tell(News("unreadable", error))
         self._errors = loaded.errors
-        self._schedules = {s.name: s for s in loaded.schedules}
-        self._store.sync(loaded.schedules, now, complete=not loaded.errors)
+        left = self._schedules if loaded.errors else {}  # a file that cannot be read now is as it was
+        self._schedules = {**left, **{s.name: s for s in loaded.schedules}}
+        at = self._clock.now()  # a tick that takes long decides as of its beginning: what has changed since is no older
+        self._store.sync(loaded.schedules, at, complete=not loaded.errors)
         for schedule in loaded.schedules:
             for row in self._store.decide(schedule, now):
                 self._touched.add((row.name, row.due))
@@ -186,11 +188,12 @@ class Scheduler:
             self._wake.set()
 
     def _pause(self, now: datetime) -> float:
-        """Seconds until something is due, and no more than until the next look."""
+        """Seconds until something is due that was not at `now`, and no more than until the next look."""
         coming = [start for s in self._schedules.values() if (start := next_start(s, now)) is not None]
         if (retry := self._store.next_retry()) is not None:
             coming.append(retry)
-        return max(0.05, min([LOOK_S, *((at - now).total_seconds() for at in coming if at > now)]))
+        present = self._clock.now()  # later than `now` by what the look took
+        return max(0.05, min([LOOK_S, *((at - present).total_seconds() for at in coming if at > now)]))
 
     def _wait(self, seconds: float) -> None:
         self._wake.wait(seconds)
@@ -203,8 +206,11 @@ class Scheduler:
             self._wait(min(0.2, within_s))
         with self._lock:
             left = list(self._running.values())
-        for row in left:
-            self._claims.let_go(row, "the scheduler was stopped while it ran; it is carried on")
+        try:
+            for row in left:
+                self._claims.let_go(row, "the scheduler was stopped while it ran; it is carried on")
+        except sa.exc.DBAPIError as e:  # this process ends, and what it had is carried on all the same
+            self._tell(News("database", f"what still runs could not be given back: {type(e).__name__}"))
 
 
 def _named(row: Row) -> str:

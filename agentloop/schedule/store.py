@@ -5,8 +5,9 @@ due time is claimed before its run starts; its session's id is made of it, so a 
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -22,6 +23,10 @@ from agentloop.schedule.tables import DUE_TIMES, SCHEDULES
 
 _S, _D = SCHEDULES.c, DUE_TIMES.c
 _STATUS: dict[due.Verdict, Status] = {"start": "claimed", "queue": "waiting", "skip": "skipped"}
+BY_HAND = "run by hand"
+"""The reason of a run that somebody asked for: it begins whether or not its schedule is paused."""
+SKEW = timedelta(minutes=1)
+"""Clocks of machines that share a database may differ by so much."""
 _OPEN = ("waiting", "claimed", "running", "submitted", "parked")
 
 
@@ -56,6 +61,17 @@ class Standing(NamedTuple):
     """Why; empty where it is not."""
     failures: int
     """In a row."""
+
+
+# what each look asks is built once: that takes longer than to run it
+_NAME = sa.bindparam("of_name", type_=sa.String())
+_EVERY = sa.select(SCHEDULES)
+_ONE = sa.select(SCHEDULES).where(_S.name == _NAME).with_for_update()
+_NEAR = sa.select(_D.due, _D.status).where(_D.name == _NAME, sa.or_(_D.due > sa.bindparam("start"), _D.status.in_(_OPEN)))
+_LINES = sa.select(*(DUE_TIMES.c[name] for name in Row._fields))
+_AT = _LINES.where(_D.name == _NAME, _D.due == sa.bindparam("due"))
+_THESE = _LINES.where(_D.name == _NAME, _D.due.in_(sa.bindparam("due_times", expanding=True))).order_by(_D.due)
+_RETRY = sa.select(sa.type_coerce(sa.func.min(_D.not_before), tables.Instant())).where(_D.status == "claimed")
 
 
 class Store:
@@ -96,14 +112,14 @@ class Store:
         """Take note of the schedules that there are: new ones and changed ones count from now on, and what was planned under
         an older form is not run. `complete`: those that are not named are gone."""
         with transaction(self.database) as c:
-            known = {r.name: r for r in c.execute(sa.select(SCHEDULES)).all()}
+            known = {r.name: r for r in c.execute(_EVERY).all()}
             for schedule in schedules:
                 row = known.get(schedule.name)
                 if row is None or row.removed or row.digest != schedule.digest:
                     self._changed(c, schedule.name, "the schedule was changed")
                     self._enter(c, schedule, now, row is None)
-                elif row.since > now:  # the clock was wrong when it was entered, or is wrong now
-                    c.execute(sa.update(SCHEDULES).where(_S.name == schedule.name).values(since=now))
+                elif row.since > now + SKEW:  # the clock was wrong when it was entered, or is wrong now
+                    c.execute(sa.update(SCHEDULES).where(_S.name == schedule.name).values(since=now, seen_until=now))
             named = {s.name for s in schedules}
             for name in (n for n, row in known.items() if complete and n not in named and not row.removed):
                 self._drop(c, name)
@@ -138,7 +154,7 @@ class Store:
     def pause(self, name: str, why: str, now: datetime) -> None:
         """Start no run of it from now on."""
         with transaction(self.database) as c:
-            c.execute(sa.update(SCHEDULES).where(_S.name == name).values(paused=why, paused_at=now))
+            paused(c, name, why, now)
 
     def unpause(self, name: str, now: datetime) -> None:
         """Go on from now on: what fell due in between is not made up for."""
@@ -152,18 +168,18 @@ class Store:
         """Decide what is due, and write it down. The rows that are new or changed; each due time is decided once, whoever
         asks, however many do at once."""
         with transaction(self.database) as c:
-            row = c.execute(sa.select(SCHEDULES).where(_S.name == schedule.name).with_for_update()).first()
+            row = c.execute(_ONE, {"of_name": schedule.name}).first()
             if row is None or row.removed or row.digest != schedule.digest:
                 return []  # changed since it was read: the next look knows more
             start = due.window(schedule, row.since, row.seen_until, now)
-            near = sa.and_(_D.name == schedule.name, sa.or_(_D.due > start, _D.status.in_(_OPEN)))
-            decided = {r.due: r.status for r in c.execute(sa.select(_D.due, _D.status).where(near))}
+            decided = {r.due: r.status for r in c.execute(_NEAR, {"of_name": schedule.name, "start": start})}
             found = due.decide(schedule, due.History(row.since, row.seen_until, decided, row.paused), now)
             for decision in found:
                 self._write(c, schedule, decision, now, decision.due in decided)
             if found or (now - row.seen_until).total_seconds() > schedule.max_age_s / 2:
                 c.execute(sa.update(SCHEDULES).where(_S.name == schedule.name).values(seen_until=now))
-            rows = self._rows(c, sa.and_(_D.name == schedule.name, _D.due.in_([d.due for d in found]))) if found else []
+            these = {"of_name": schedule.name, "due_times": [d.due for d in found]}
+            rows = [_row(r) for r in c.execute(_THESE, these)] if found else []
         if any(d.verdict == "start" for d in found):
             reached("schedule.claimed")
         return rows
@@ -176,7 +192,7 @@ class Store:
             rows = self._rows(c, sa.and_(_D.name == schedule.name, sa.or_(_D.status.in_(tuple(due.ACTIVE)), _D.due == at)))
             if len(rows) >= schedule.side_by_side or any(r.due == at for r in rows):
                 raise Overlaps(f"'{schedule.name}' is running already ({rows[0].session_id}); wait for its end")
-            self._write(c, schedule, Decision(at, "start", "run by hand"), now, False, by_hand=True)
+            self._write(c, schedule, Decision(at, "start", BY_HAND), now, False, by_hand=True)
             return self._rows(c, sa.and_(_D.name == schedule.name, _D.due == at))[0]
 
     def _write(
@@ -197,16 +213,14 @@ class Store:
 
     def rows(self, statuses: Iterable[Status], now: datetime | None = None) -> list[Row]:
         """The due times that stand so, oldest first; with `now`, those only that may be taken up already."""
-        where: sa.ColumnElement[bool] = _D.status.in_(tuple(statuses))
-        if now is not None:
-            where = sa.and_(where, sa.or_(_D.not_before.is_(None), _D.not_before <= now))
+        query, values = _standing(tuple(statuses), now is not None), {} if now is None else {"now": now}
         with transaction(self.database) as c:
-            return self._rows(c, where)
+            return [_row(found) for found in c.execute(query, values)]
 
     def row(self, name: str, at: datetime) -> Row:
         """One due time."""
         with transaction(self.database) as c:
-            return self._rows(c, sa.and_(_D.name == name, _D.due == at))[0]
+            return _row(c.execute(_AT, {"of_name": name, "due": at}).one())
 
     def history(self, name: str | None = None, limit: int = 50) -> list[Row]:
         """The last due times, newest first."""
@@ -216,21 +230,35 @@ class Store:
 
     def next_retry(self) -> datetime | None:
         """When the first run is to be taken up again."""
-        first = sa.type_coerce(sa.func.min(_D.not_before), tables.Instant())
         with transaction(self.database) as c:
-            return c.execute(sa.select(first).where(_D.status == "claimed")).scalar()
+            return c.execute(_RETRY).scalar()
 
     def _rows(self, c: sa.Connection, where: Any, newest: int | None = None) -> list[Row]:
-        columns = [DUE_TIMES.c[name] for name in Row._fields]
-        query = sa.select(*columns).where(where)
+        query = _LINES.where(where)
         query = query.order_by(_D.due, _D.name) if newest is None else query.order_by(_D.due.desc(), _D.name).limit(newest)
         return [_row(found) for found in c.execute(query)]
+
+
+@cache
+def _standing(statuses: tuple[Status, ...], timed: bool) -> sa.Select[Any]:
+    """The due times that stand so, oldest first."""
+    where: sa.ColumnElement[bool] = _D.status.in_(statuses)
+    if timed:
+        where = sa.and_(where, sa.or_(_D.not_before.is_(None), _D.not_before <= sa.bindparam("now")))
+    return _LINES.where(where).order_by(_D.due, _D.name)
 
 
 class Overlaps(UsageError):
     """A run that was asked for would overlap with one that is going."""
 
     exit_code = 75
+
+
+def paused(c: sa.Connection, name: str, why: str, now: datetime) -> None:
+    """Pause a schedule; what was to begin now does not."""
+    c.execute(sa.update(SCHEDULES).where(_S.name == name).values(paused=why, paused_at=now))
+    unstarted = sa.and_(_D.name == name, _D.status == "claimed", _D.tries == 0, _D.reason != BY_HAND)
+    c.execute(sa.update(DUE_TIMES).where(unstarted).values(status="skipped", reason=f"paused: {why}"))
 
 
 def _row(found: Any) -> Row:

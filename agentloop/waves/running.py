@@ -10,13 +10,14 @@ from agentloop import provider
 from agentloop.adapters import model_table
 from agentloop.adapters.batches_api import BatchesApi
 from agentloop.adapters.messages_api import MessagesApi
-from agentloop.api import Agent, Result
+from agentloop.api import Agent
 from agentloop.batch_calls import BatchClient
 from agentloop.core import wire
 from agentloop.crash_points import reached
 from agentloop.errors import AgentLoopError, UsageError
 from agentloop.ports import Clock, ModelClient
 from agentloop.provider import Clients
+from agentloop.result import Result
 from agentloop.types.base import compact
 from agentloop.waves.answers import CardOf
 from agentloop.waves.flights import Flights, tag

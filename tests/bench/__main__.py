@@ -13,7 +13,7 @@ from agentloop.core.folding import fold
 from agentloop.policies import PolicySettings, Whole, preset
 from agentloop.replay import replay
 from agentloop.tooling import Registry
-from tests.bench import durable, emulator_speed, recall_search, soak, tool_search, traces
+from tests.bench import durable, emulator_speed, recall_search, soak, tool_search, traces, workers
 from tests.bench.against_loop import SIDES, Api, cpu_seconds, look, same_requests, session
 from tests.bench.long_logs import long_log
 from tests.bench.memory import peak_bytes
@@ -24,6 +24,7 @@ EVENTS = 1_000
 TURNS = 150
 LENGTHS = (50, 100, 200, 400)
 SHORT_LOG, LONG_LOG = 1_000, 100_000
+QUEUED = 100
 MB = 1_000_000
 
 
@@ -43,6 +44,8 @@ def main() -> None:
     tool_search.main()
     print(flush=True)
     durable.main()
+    print(flush=True)
+    workers.main(sessions=QUEUED, rounds=1)
     if traces.TRACES.is_dir():
         print(flush=True)
         subprocess.run([sys.executable, "-m", "tests.bench.traces"], check=True)

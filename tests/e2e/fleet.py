@@ -225,7 +225,13 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    folder: Path, url: str | None = None, *, queues: str = "", pace_s: float = 0.02, steps: Mapping[str, Sequence[str]] = STEPS
+    folder: Path,
+    url: str | None = None,
+    *,
+    queues: str = "",
+    pace_s: float = 0.02,
+    steps: Mapping[str, Sequence[str]] = STEPS,
+    **variables: str,
 ) -> Iterator[Fleet]:
     """A workspace in this folder, its queue in this database, or beside it."""
     _write(folder / "agentloop.toml", _SETTINGS + queues)
@@ -234,7 +240,7 @@ def fleet(
         _write(folder / "prompts" / f"{name}.md", _PROMPT.format(name=name))
         _write(folder / "prompts" / f"{name}.playbook.yaml", json.dumps(_playbook(name, calls, pace_s)))
     environment = {} if url is None else {"AGENTLOOP_DATABASE_URL": url}
-    environment |= {"AGENTLOOP_LOG_LEVEL": "info", "FLEET_TRACE": str(folder / TRACE)}
+    environment |= {"AGENTLOOP_LOG_LEVEL": "info", "FLEET_TRACE": str(folder / TRACE), **variables}
     settings = configuration(folder, environment=environment).settings
     with queueing.opened(folder, settings) as queue:
         made = Fleet(folder, queue, settings, environment)

@@ -18,8 +18,8 @@ AUDITED = """
 import os, sys
 target = sys.argv.pop(1)
 seen = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-FORBIDDEN = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec",
-             "os.posix_spawn", "os.fork", "pickle.find_class", "ctypes.dlopen", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.chmod")
+FORBIDDEN = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.fork",
+             "os.posix_spawn", "pickle.find_class", "ctypes.dlopen", "os.rename", "os.remove", "os.mkdir", "os.symlink")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 def hook(event, args):

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from agentloop.agents import find_agent
-from agentloop.api import Agent, Result
+from agentloop.api import Agent
+from agentloop.result import Result
 from agentloop.testing import NOON, FixedClock
 from tests.e2e.workplace import Ran, agentloop, workspace
 

@@ -51,6 +51,65 @@ def test_the_sessions_of_a_killed_worker_are_ended_by_another_and_no_effect_is_d
         assert_effects_are_whole(made, [f"s{i}" for i in range(4)])
 
 
+def test_a_session_that_had_ended_when_its_worker_died_is_not_run_once_more(tmp_path: Path) -> None:
+    kills = "sh -c 'kill -9 $PPID'"  # a notice is given between the session's end and the queue's knowing it
+    with fleet(tmp_path, queues="max_turns = 2\n", AGENTLOOP_NOTIFY_COMMAND=kills) as made:
+        made.submit("s")
+        assert made.start(machine="first").wait(60) == -signal.SIGKILL
+        assert made.standing("s") == "running"
+
+        assert made.start("--drain", machine="second").wait(60) == 0
+
+        bodies = [e.body for e in Sessions(tmp_path / "sessions").events("s")]
+        assert made.runs()["s"].outcome == "max_turns"
+        assert [b.outcome for b in bodies if isinstance(b, SessionEnded)] == ["max_turns"]
+        assert not [b for b in bodies if isinstance(b, SessionResumed)]
+        made.queue.again("s")
+        assert made.start("--drain", machine="third").wait(60) == 0
+        assert [b for b in Sessions(tmp_path / "sessions").events("s") if isinstance(b.body, SessionResumed)]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../x", "x" * 300, "a\nb", ""])
+def test_a_workers_name_is_part_of_no_path(name: str, tmp_path: Path) -> None:
+    with fleet(tmp_path):
+        done = agentloop(tmp_path, "worker", "--drain", "--name", name)
+
+    assert done.code == 2
+    assert "is no name for a worker" in done.err
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [("queue", "queue list"), ("operation", "worker --drain"), ("schedules", "cron list"), ("schedules", "notify check")],
+)
+def test_a_damaged_database_is_said_with_what_to_do_and_is_no_bug(file: str, command: str, tmp_path: Path) -> None:
+    with fleet(tmp_path):
+        (tmp_path / ".agentloop" / f"{file}.sqlite").write_text("this is no database")
+        done = agentloop(tmp_path, *command.split())
+
+    assert done.code in (2, 75)
+    assert "file is not a database" in done.err
+    assert "put " in done.err
+    assert "internal error" not in done.err
+
+
+def test_a_priority_that_the_queue_cannot_keep_is_refused(tmp_path: Path) -> None:
+    with fleet(tmp_path):
+        done = agentloop(tmp_path, "queue", "submit", "busy", "-p", "Go.", "--priority", str(2**31))
+
+    assert done.code == 2
+
+
+def test_a_worker_whose_database_does_not_answer_says_what_to_do(tmp_path: Path) -> None:
+    with fleet(tmp_path):
+        done = agentloop(tmp_path, "worker", AGENTLOOP_DATABASE_URL="postgresql://127.0.0.1:1/none")
+
+    assert done.code == 2
+    assert "does not answer" in done.err
+    assert "check AGENTLOOP_DATABASE_URL" in done.err
+    assert "internal error" not in done.err
+
+
 def test_a_worker_that_is_told_to_stop_gives_its_sessions_back_between_two_steps(tmp_path: Path) -> None:
     with fleet(tmp_path, pace_s=0.5) as made:
         made.submit("s")

@@ -6,6 +6,7 @@ asks nothing but what stands in its tables.
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -44,6 +45,12 @@ class Line(NamedTuple):
     outcome: str | None
     tries: int
     session_id: str
+    owner: str | None
+
+    @property
+    def told(self) -> str:
+        """What is the same each time that a seed is played: its owner's name is not."""
+        return f"{self.status} {self.outcome or ''} {self.reason} ({self.session_id}, {self.tries} tries)"
 
 
 class Known(NamedTuple):
@@ -72,6 +79,19 @@ class Timetable:
         """Its due times."""
         return self._known[digest]
 
+    def between(self, digest: str, after: datetime, until: datetime) -> tuple[datetime, ...]:
+        """Those of a stretch of time, with its end."""
+        known = self._known[digest]
+        return known[bisect_right(known, after) : bisect_right(known, until)]
+
+    def next_start(self, schedule: Schedule, now: datetime) -> datetime | None:
+        """When the next run starts: a due time that comes later may be delayed for less."""
+        delay = timedelta(seconds=schedule.jitter_s)
+        known = self._known[schedule.digest]
+        coming = known[bisect_right(known, now) : bisect_right(known, now) + 1]
+        near = self.between(schedule.digest, now - delay, coming[0] + delay) if coming else ()
+        return min((at for due in near if (at := schedule.start_at(due)) > now), default=None)
+
 
 def require(holds: object, why: str) -> None:
     """Raises Broken."""
@@ -82,8 +102,11 @@ def require(holds: object, why: str) -> None:
 class Books:
     """The tables as they stood after the last transaction, and what may become of them."""
 
-    def __init__(self, connection: sqlite3.Connection, timetable: Timetable, clock_is_right: bool) -> None:
-        self._connection, self._timetable, self._clock_is_right = connection, timetable, clock_is_right
+    def __init__(
+        self, connection: sqlite3.Connection, timetable: Timetable, clock_is_right: bool, is_gone: Callable[[str | None], bool]
+    ) -> None:
+        self._connection, self._timetable = connection, timetable
+        self._clock_is_right, self._is_gone = clock_is_right, is_gone
         self._changes = connection.total_changes
         self.lines: dict[Key, Line] = {}
         self.known: dict[str, Known] = {}
@@ -91,6 +114,8 @@ class Books:
         """After how many failures each schedule is paused; several where that was changed."""
         self.born: dict[str, datetime] = {}
         """When somebody gave each schedule its times."""
+        self.looked: dict[str, datetime] = {}
+        """Up to when each schedule was decided about since it counts as it does."""
         self.changed: set[str] = set()
         """Schedules whose pause or row of failures a person touches just now."""
         self.decided = 0
@@ -113,7 +138,7 @@ class Books:
 
     def _read(self) -> tuple[dict[Key, Line], dict[str, Known]]:
         rows = self._connection.execute(
-            "SELECT name, due, status, reason, outcome, tries, session_id FROM agentloop_due_times ORDER BY due, name"
+            "SELECT name, due, status, reason, outcome, tries, session_id, owner FROM agentloop_due_times ORDER BY due, name"
         ).fetchall()
         lines = {(r[0], datetime.fromisoformat(r[1])): Line(*r[2:]) for r in rows}
         rows = self._connection.execute(
@@ -127,6 +152,8 @@ class Books:
         require(was not in OVER, f"{_said(key)} is over ({was}) and was changed: {before} to {after}")
         if after.status in ("skipped", "held"):
             require(after.reason, f"{_said(key)} did not become a run, and no reason says why")
+        if before is not None and was == after.status == "running" and before.owner != after.owner:
+            require(self._is_gone(before.owner), f"{_said(key)} is taken from a process that lives")
         if after.status == "running" and after.tries == 1:
             self._may_begin(key, after, schedule)
 
@@ -140,6 +167,8 @@ class Books:
     def _check_schedules(self, new: dict[Key, Line], known: dict[str, Known], now: datetime | None) -> None:
         for name, after in known.items():
             before = self.known.get(name)
+            if before is None or before.since != after.since:
+                self.looked.pop(name, None)
             over = [line for (of, _), line in new.items() if of == name and line.status in ("done", "held")]
             if before is None or before.digest != after.digest or before.removed > after.removed:
                 right = not self._clock_is_right or after.since >= self.born[name]
@@ -178,7 +207,9 @@ class Books:
         wanted: dict[datetime, tuple[str, str]] = {}
         if known is not None and known.digest == schedule.digest and not known.removed:
             wanted = self.verdicts(schedule, known, mine, now)
-        require(found == wanted, f"'{schedule.name}' at {now}: {_told(found)}, and it should be {_told(wanted)}")
+            self.looked[schedule.name] = max(now, self.looked.get(schedule.name, now))
+        differs = f"{_differ(found, wanted)}, and it should be {_differ(wanted, found)}"
+        require(found == wanted, f"'{schedule.name}' at {now}: {differs}")
         for due in (d for d in wanted if d not in mine):
             late = now - schedule.start_at(due)
             require(late <= SOON or not present(schedule.name, schedule.start_at(due)), f"{due} was noticed after {late}")
@@ -187,13 +218,15 @@ class Books:
         self, schedule: Schedule, known: Known, lines: dict[datetime, Line], now: datetime
     ) -> dict[datetime, tuple[str, str]]:
         """What the policy says, newest due time first."""
-        fallen = [d for d in self._timetable.of(known.digest) if known.since < d <= now and d not in lines]
+        fallen = [d for d in self._timetable.between(known.digest, known.since, now) if d not in lines]
         fallen = [d for d in fallen if schedule.start_at(d) <= now]
         if known.paused:
             return dict.fromkeys(fallen, ("skipped", "paused"))
         oldest, missed = timedelta(seconds=schedule.max_age_s), schedule.missed
         left = {"skip": 0, "once": 1}.get(missed) or int(missed.partition("all ")[2] or 0)
-        punctual, made_up, said = None, [], {}
+        said: dict[datetime, tuple[str, str]] = {}
+        made_up: list[datetime] = []
+        punctual = None
         for due in reversed(fallen):
             age = now - schedule.start_at(due)
             if due == fallen[-1] and age <= timedelta(seconds=schedule.late_s):
@@ -217,12 +250,13 @@ class Books:
 
     # the end
 
-    def whole(self, schedules: Iterable[Schedule], last: datetime, unanswered: Callable[[str], bool]) -> None:
+    def whole(self, schedules: Iterable[Schedule], unanswered: Callable[[str], bool]) -> None:
         """When everything is over: each due time of those in force stands here, and none is left hanging."""
         for schedule in schedules:
             known = self.known[schedule.name]
+            require(known.digest == schedule.digest, f"'{schedule.name}' is not in force as it was written")
             for due in self._timetable.of(schedule.digest):
-                if known.since < due and schedule.start_at(due) <= last:
+                if known.since < due and schedule.start_at(due) <= self.looked.get(schedule.name, known.since):
                     require((schedule.name, due) in self.lines, f"{schedule.name}, {due}: nothing was decided")
         for key, line in self.lines.items():
             waits = line.status == "parked" and unanswered(line.session_id)
@@ -239,5 +273,6 @@ def _kind(line: Line) -> str:
     return line.reason.replace(":", " ").split()[0] if line.status == "skipped" else ""
 
 
-def _told(found: dict[datetime, tuple[str, str]]) -> str:
-    return ", ".join(f"{due:%m-%d %H:%M} {' '.join(what)}" for due, what in sorted(found.items())) or "nothing"
+def _differ(these: dict[datetime, tuple[str, str]], those: dict[datetime, tuple[str, str]]) -> str:
+    of_these = sorted(these.items() - those.items())
+    return ", ".join(f"{due:%m-%d %H:%M} {' '.join(what)}" for due, what in of_these) or "nothing"

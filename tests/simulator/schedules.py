@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple, NoReturn, cast
 from unittest.mock import patch
@@ -23,38 +23,21 @@ from agentloop.schedule.scheduler import Scheduler
 from agentloop.schedule.sources import Loaded
 from agentloop.schedule.spec import Schedule
 from agentloop.schedule.store import Row, Store
-from tests.simulator.books import Books, Key, Line as Written, Timetable, require
+from tests.simulator.books import Books, Broken, Key, Timetable
+from tests.simulator.books import Line as Written
 from tests.simulator.chance import Chance, weighted
 from tests.simulator.hosts import Host, Register
-from tests.simulator.lives import Life, Lives
+from tests.simulator.lives import Lives
 from tests.simulator.people import People
+from tests.simulator.plans import DAY_S, any_schedule, plan, some_change, some_start
 from tests.simulator.tasks import Event, Process, Task, Tasks, Threading
-from tests.simulator.timetable import ZONES, Form, clock_changes, form
 from tests.simulator.waiting_line import Line
 from tests.simulator.world import Killed
 
 LOOK_S = 21_600.0
 """Between two looks when nothing happens. What happens is seen within `SOON_S`, so idle looks need not be played."""
 SOON_S = 5.0
-DAY_S = 86_400.0
 MOST_DRAINING = 8
-
-
-class Plan(NamedTuple):
-    """How bad this world is."""
-
-    kills: float = 0
-    """The chance that a process dies at a named place."""
-    stalls: float = 0
-    """The chance that it stands still there, or before a transaction."""
-    refusals: float = 0
-    """The chance that the database refuses a transaction."""
-    jumps: int = 0
-    """Changes of the wall clock."""
-    visits: int = 0
-    """Things that people do."""
-    failing: float = 0.1
-    """How likely a session does something else than to complete."""
 
 
 class Ran(NamedTuple):
@@ -68,15 +51,6 @@ class Ran(NamedTuple):
     deaths: int
 
 
-def plan(chance: Chance) -> Plan:
-    """A calm world, a bad one, or one that is bad in one respect."""
-    calm = Plan()
-    bad = Plan(0.04, 0.05, 0.01, 2, 5, 0.4)
-    kinds = [calm, bad, bad._replace(jumps=0), calm._replace(kills=0.1), calm._replace(stalls=0.1), calm._replace(jumps=5)]
-    kinds += [calm._replace(visits=8), calm._replace(refusals=0.03), calm._replace(failing=0.6)]
-    return weighted(chance.plan, [(k, 3 if k.kills and k.visits else 1) for k in kinds])
-
-
 class Shelf(Store):
     """A store whose every transaction is checked."""
 
@@ -87,12 +61,12 @@ class Shelf(Store):
     def sync(self, schedules: Any, now: datetime, *, complete: bool = True) -> None:
         """As it is; then what it wrote is looked at."""
         super().sync(schedules, now, complete=complete)
-        self._simulation.books.look(now)
+        self._simulation.look(now)
 
     def decide(self, schedule: Schedule, now: datetime) -> list[Row]:
         """As it is; then what was decided is held against the policy."""
         task = self._simulation.tasks.current
-        self._simulation.deciding[task] = (schedule, now)
+        self._simulation.deciding[task], self._simulation.began = (schedule, now), None
         try:
             return super().decide(schedule, now)
         finally:
@@ -102,7 +76,8 @@ class Shelf(Store):
 @cache
 def _database() -> sa.Engine:
     """One for all seeds of a process; each begins by emptying it."""
-    found = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+    alone: Any = {"poolclass": sa.pool.StaticPool, "pool_reset_on_return": None, "connect_args": {"check_same_thread": False}}
+    found = sa.create_engine("sqlite://", **alone)
     tables.make(found)
     return found
 
@@ -115,12 +90,13 @@ class Simulation:
         self.plan = plan(chance)
         self.tasks, self.register = Tasks(), Register()
         self.often = chance.plan.random() < 0.5
-        self.start, self.ahead = self._somewhen(), timedelta()
-        self.lasts_s = chance.plan.choice([3, 5, 8]) * 3_600.0 if self.often else chance.plan.choice([2, 4, 7]) * DAY_S
+        self.near = some_change(chance.plan)
+        """A zone whose clock is changed meanwhile, and when."""
+        self.start, self.ahead = some_start(chance.plan, self.often, self.near), timedelta()
+        self.lasts_s = chance.plan.choice([0.5, 1, 2]) * 3_600 if self.often else chance.plan.choice([1.2, 2.2, 3.2]) * DAY_S
         first, last = self.start - timedelta(days=2), self.start + timedelta(seconds=self.lasts_s, days=MOST_DRAINING + 2)
         self.timetable = Timetable(first, last)
         self.lives = Lives(seed, self.tasks, self.wall, self.plan.failing, self.often)
-        self.lives.room, self.lives.waits = self._room, self._waits
         self.schedules: dict[str, Schedule] = {}
         self.errors: tuple[str, ...] = ()
         self.widest: Counter[str] = Counter()
@@ -130,14 +106,19 @@ class Simulation:
         self.before: dict[Key, Written] = {}
         self.fresh: set[Task | None] = set()
         """Threads that have just read the schedules, and not yet compared them with the database's."""
+        self.began: Task | None = None
+        """Who began the last transaction."""
         self.line = Line(self.tasks, self.lives, self.wall, self.soon) if chance.plan.random() < 0.2 else None
         self.quiet, self._soon = False, False
         self.told: list[str] = []
         self.deaths = 0
-        for n in range(weighted(chance.plan, [(1, 5), (2, 3), (3, 1), (4, 0.5)])):
+        for n in range(weighted(chance.plan, [(1, 8), (2, 2), (3, 0.4), (4, 0.1)])):
             self.write(self.new_schedule(f"s{n}"))
-        self.hosts = [Host(self, n, chance.plan.random() < 0.6) for n in range(weighted(chance.plan, [(1, 5), (2, 3), (3, 1)]))]
+        hosts = range(weighted(chance.plan, [(1, 6), (2, 2), (3, 0.5)]))
+        self.hosts = [Host(self, n, chance.plan.random() < 0.6) for n in hosts]
         self.people = People(self)
+        self.lives.room, self.lives.waits = self.widest.__getitem__, self.people.asked
+        self.lives.owns = lambda process: self.line is not None or self.register.has(process)
 
     def play(self) -> Ran:
         """Let it run; then let everything come to its end, and check it once more."""
@@ -150,10 +131,10 @@ class Simulation:
                 self._drain()
             finally:
                 self._end()
-        self.books.whole(self.schedules.values(), self.last_look, lambda s: self.lives.of[s].log is not None)
-        lines = sorted((key, line) for key, line in self.books.lines.items())
+        self.books.whole(self.schedules.values(), lambda s: self.lives.of[s].log is not None)
+        lines = sorted((key, line.told) for key, line in self.books.lines.items())
         digest = hashlib.sha256(repr((self.told, lines)).encode()).hexdigest()
-        statuses = Counter(line.outcome or line.status for _, line in lines)
+        statuses = Counter(line.outcome or line.status for line in self.books.lines.values())
         return Ran(self.chance.seed, digest, statuses, self.books.decided, self.deaths)
 
     @contextmanager
@@ -174,16 +155,20 @@ class Simulation:
         """Nothing bad happens any more, nothing more falls due, and somebody is there until everything is over."""
         self.quiet, self.errors = True, ()
         self.people.leave()
+        for host in self.hosts[1:]:
+            host.retire()
         self.hosts[0].stays = True
-        for host in self.hosts:
-            host.boot()
-        for n in range(4 * MOST_DRAINING):
-            self.tasks.run(self.lasts_s + 60 + n * DAY_S / 4)
+        self.hosts[0].boot()
+        self.soon()
+        step = 600 if self.often else DAY_S / 24
+        for n in range(1, int(MOST_DRAINING * DAY_S / step)):
+            self.tasks.run(self.lasts_s + n * step)
             if self._over():
                 return
 
     def _over(self) -> bool:
-        return not any(line.status in ("claimed", "running", "submitted") for line in self.books.lines.values())
+        seen = all(s.name in self.books.known and self.books.known[s.name].digest == s.digest for s in self.schedules.values())
+        return seen and not any(line.status in ("claimed", "running", "submitted") for line in self.books.lines.values())
 
     def _end(self) -> None:
         """Every thread is unwound."""
@@ -191,17 +176,8 @@ class Simulation:
         for process in self.tasks.processes:
             self.tasks.kill(process)
         self.tasks.run(self.tasks.now)
-        self.last_look = max((host.looked for host in self.hosts if host.looked is not None), default=self.start)
 
     # time
-
-    def _somewhen(self) -> datetime:
-        """Near a change of a clock, or anywhere."""
-        chance = self.chance.plan
-        known = clock_changes(chance.choice(ZONES))
-        if known and chance.random() < 0.7:
-            return chance.choice(known).at - timedelta(seconds=chance.randint(0, 7_200 if self.often else 130_000))
-        return datetime(2024, 1, 3, tzinfo=UTC) + timedelta(seconds=chance.randint(0, 2_850 * 86_400))
 
     def wall(self) -> datetime:
         """What the machines' clocks show."""
@@ -230,17 +206,7 @@ class Simulation:
 
     def new_schedule(self, name: str) -> Schedule:
         """Any schedule."""
-        chance = self.chance.plan
-        means: Form = form(chance, self.often)
-        made = Schedule(
-            name=name, agent=name, cron=means.cron, zone=means.zone,
-            overlap=chance.choice(["skip", "skip", "queue", "parallel 2"]),
-            missed=chance.choice(["skip", "once", "once", "all 2", "all 5"]),
-            jitter_s=chance.choice([0, 0, 40, 900, 7_200]),
-            late_s=chance.choice([60, 300, 3_600]),
-            pause_after=chance.choice([None, 1, 2, 3]),
-            max_age_s=chance.choice([3_600, 10_000, 86_400] if self.often else [7_200, 86_400, 300_000]),
-        )  # fmt: skip
+        made, means = any_schedule(self.chance.plan, name, self.often, self.near)
         self.timetable.enter(made, means)
         return made
 
@@ -264,20 +230,14 @@ class Simulation:
             connection.execute(sa.delete(tables.DUE_TIMES))
             connection.execute(sa.delete(tables.SCHEDULES))
         raw = _database().raw_connection().driver_connection
-        return Books(cast(Any, raw), self.timetable, clock_is_right=not self.plan.jumps)
-
-    def _room(self, name: str) -> int:
-        return self.widest[name]
-
-    def _waits(self, life: Life) -> None:
-        self.people.asked(life)
+        return Books(cast(Any, raw), self.timetable, not self.plan.jumps, self.register.is_free)
 
     # what happens at named places, and before each transaction
 
     def _reached(self, name: str) -> None:
         task = self.tasks.current
         self.decided(task)
-        self.books.look()
+        self.look()
         if task is None or self.quiet or self.host(task) is None:
             return
         if self.plan.kills and self.chance.faults.random() < self.plan.kills:
@@ -285,18 +245,15 @@ class Simulation:
         self._stalls(task, (2, 40, 4_000))
 
     def _begins(self, connection: sa.Connection) -> None:
-        self.books.look()
+        self.look()
         task = self.tasks.current
         if task is not None and not self.quiet and self.host(task) is not None and task not in self.fresh:
             self._stalls(task, (0.2, 3))
             self._refuses(task)
-            self.books.look()
+            self.look()
         self.fresh.discard(task)
         self.before = self.books.lines
-        if task in self.deciding:
-            task_began = self.deciding[task]
-            self.deciding[task] = task_began
-            self.began = task
+        self.began = task
 
     def _stalls(self, task: Task, seconds: tuple[float, ...]) -> None:
         if self.plan.stalls and self.chance.faults.random() < self.plan.stalls:
@@ -312,17 +269,29 @@ class Simulation:
 
     def decided(self, task: Task | None) -> None:
         """A look at a schedule has just been written down, if that is what this thread does."""
-        found = self.deciding.pop(task, None)
-        if found is not None and self.began is task:
-            schedule, now = found
-            self.books.look()
-            self.books.decision(schedule, now, self.before, self._present)
-            if (host := self.host(task)) is not None:
-                host.has_looked(schedule.name, now)
+        found, begun = self.deciding.pop(task, None), self.began is task
         self.began = None
+        if found is None or not begun:
+            return
+        schedule, now = found
+        self.look()
+        self.books.decision(schedule, now, self.before, self._present)
+        if (host := self.host(task)) is not None:
+            host.has_looked(schedule.name)
 
-    began: Task | None = None
-    last_look: datetime
+    def look(self, now: datetime | None = None) -> None:
+        """At what the last transaction wrote. What others may have waited for is seen soon."""
+        new = self.books.look(now)
+        self.told += [f"{self.tasks.now:.3f} {name} due {due:%d %H:%M:%S} {line.told}" for (name, due), line in new.items()]
+        ended = {name for (name, _), line in new.items() if line.status in ("done", "held", "parked")}
+        if any(line.status in ("waiting", "claimed") for (name, _), line in self.books.lines.items() if name in ended):
+            self.soon()
+
+    def next_start(self) -> datetime | None:
+        """When the next run starts."""
+        now = self.wall()
+        coming = [at for s in self.schedules.values() if (at := self.timetable.next_start(s, now)) is not None]
+        return min(coming, default=None)
 
     def host(self, task: Task | None) -> Host | None:
         """Whose process this is."""
@@ -375,7 +344,7 @@ class Simulation:
 def simulate(seed: int) -> Ran:
     """Play one seed. Raises AssertionError where something does not hold."""
     simulation = Simulation(seed)
-    return simulation.play()
-
-
-require = require
+    try:
+        return simulation.play()
+    except Broken as e:
+        raise AssertionError(str(e)) from e

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from agentloop import replay as replaying
 from agentloop.adapters.memory import MemoryBlobs
 from agentloop.budgets import BudgetLedger
-from agentloop.core import permits, wire
+from agentloop.core import wire
 from agentloop.core.folding import fold
 from agentloop.core.state import State
 from agentloop.crash_points import watching
@@ -28,6 +28,7 @@ from agentloop.types.events import (
     Event,
     InputGiven,
     Limits,
+    ModelReplied,
     ModelRequested,
     SessionEnded,
     SessionResumed,
@@ -179,7 +180,7 @@ class Simulation:
         found = replaying.replay(events, self.settings.policies())
         assert found.same, found
         self._check_requests(events)
-        self._check_effects(events, state)
+        self._check_effects(events)
         self._check_money(events, state)
         ends = [e for e in events if isinstance(e.body, SessionEnded)]
         assert all(e.body.outcome in EXIT_CODES for e in ends if isinstance(e.body, SessionEnded))
@@ -189,7 +190,7 @@ class Simulation:
         sent = Counter(wire.digest(b) for b in self.api.bodies)
         assert sent <= recorded, "a request was sent that is not on record"
 
-    def _check_effects(self, events: list[Event], state: State) -> None:
+    def _check_effects(self, events: list[Event]) -> None:
         tools = {c.name: c.effect for c in CARDS}
         times = Counter(self.done)
         assert all(n == 1 for e, n in times.items() if tools[e.tool] == "once"), "a second effect"
@@ -200,9 +201,10 @@ class Simulation:
         ran = {e.key.rpartition(":")[2] for e in times}
         assert not ran & self.denied, "a denied call ran"
         if self.start.grants is not None:
-            self._check_grants(ran, state, events)
+            self._check_grants(ran, events)
+            self._check_strangers(events)
 
-    def _check_grants(self, ran: set[str], state: State, events: list[Event]) -> None:
+    def _check_grants(self, ran: set[str], events: list[Event]) -> None:
         assert self.start.grants is not None
         names = {e.body.call_id: e.body.name for e in events if isinstance(e.body, ToolStarted)}
         for name in {c.name for c in CARDS if c.effect != "read"}:
@@ -211,7 +213,26 @@ class Simulation:
             assert grant is not None or not mine, f"{name} ran without a grant"
             if grant is not None and grant.at_most is not None:
                 assert len(mine) <= grant.at_most
-        assert isinstance(state.permits, permits.Permits)
+            if grant is not None and grant.sum_at_most is not None:
+                said = [e.body.reply.content for e in events if isinstance(e.body, ModelReplied)]
+                amounts = {c.id: Decimal(c.input["amount"]) for content in said for c in blocks.calls(content) if c.id in mine}
+                assert sum(amounts.values()) <= grant.sum_at_most, "more was paid than granted"
+
+    def _check_strangers(self, events: list[Event]) -> None:
+        """Nothing speaks to the outside by a grant alone once the model was given what strangers wrote."""
+        assert self.start.grants is not None
+        asks = self.start.grants.after_untrusted == "ask"
+        read = given = False
+        for event in events:
+            match event.body:
+                case ToolFinished(name="look"):
+                    read = True
+                case ModelRequested():
+                    given = read
+                case ToolStarted(name="mail", call_id=call_id) if asks and given:
+                    assert call_id in self.approved, "a mail was sent after strangers were read"
+                case _:
+                    pass
 
     def _check_money(self, events: list[Event], state: State) -> None:
         assert report(events).cost_usd == state.spent_usd

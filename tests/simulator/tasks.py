@@ -1,6 +1,7 @@
 """Many processes with many threads each, of which one at a time goes on, in an order that is the same each time: each waits on
 a clock that passes only while all of them wait."""
 
+import _thread
 import heapq
 import itertools
 import threading
@@ -28,7 +29,7 @@ class Task:
         self.process, self.work = process, work
         self.gate = threading.Lock()
         self.gate.acquire()
-        self.thread: threading.Thread | None = None
+        self.begun = False
         self.waits = 0
         """How often it has waited: a wake-up is for one of these."""
         self.killed = self.over = False
@@ -44,6 +45,8 @@ class Tasks:
         """Nobody's turn is the turn of the world around."""
         self.broken: BaseException | None = None
         """What a thread ended with that is no death."""
+        self.processes: list[Process] = []
+        """Every one that ever was."""
         self._gate = threading.Lock()
         self._gate.acquire()
         self._numbers = itertools.count()
@@ -52,6 +55,8 @@ class Tasks:
     def start(self, process: Process, work: Work) -> Task:
         """A new thread of this process: its turn comes."""
         task = Task(process, work)
+        if not process.tasks:
+            self.processes.append(process)
         process.tasks.append(task)
         self.wake(task)
         return task
@@ -81,7 +86,7 @@ class Tasks:
         for task in process.tasks:
             if task is not self.current and not task.over:
                 task.killed = True
-                task.over = task.thread is None
+                task.over = not task.begun
                 self.wake(task)
 
     def run(self, until: float) -> None:
@@ -99,9 +104,9 @@ class Tasks:
 
     def _turn(self, task: Task) -> None:
         self.current = task
-        if task.thread is None:
-            task.thread = threading.Thread(target=self._live, args=(task,), daemon=True)
-            task.thread.start()
+        if not task.begun:
+            task.begun = True
+            _thread.start_new_thread(self._live, (task,))
         else:
             task.gate.release()
         self._gate.acquire()
@@ -160,16 +165,16 @@ class Threading:
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
 
-    def Event(self) -> Event:  # noqa: N802  as it is called there
+    def Event(self) -> Event:
         """One that waits on the simulated clock."""
         return Event(self._tasks)
 
-    def Thread(self, *, target: Callable[..., None], args: tuple[Any, ...], **_: object) -> "_Thread":  # noqa: N802
+    def Thread(self, *, target: Callable[..., None], args: tuple[Any, ...], **_: object) -> "_Started":
         """A thread of the process whose turn it is."""
-        return _Thread(self._tasks, lambda: target(*args))
+        return _Started(self._tasks, lambda: target(*args))
 
 
-class _Thread:
+class _Started:
     def __init__(self, tasks: Tasks, work: Work) -> None:
         self._tasks, self._work = tasks, work
 

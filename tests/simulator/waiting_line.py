@@ -1,8 +1,9 @@
 """A queue with a worker, as simulated schedules see it: it takes up what sleeps by itself, and holds what crashes on and on."""
 
+import random
 from collections.abc import Callable
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agentloop.engine import Interrupted
 from agentloop.errors import AgentLoopError, SessionHeld
@@ -58,7 +59,7 @@ class Line:
         return self._runs[:limit]
 
     def _work(self, name: str, job: Job) -> None:
-        self._tasks.wait(20)
+        self._tasks.wait(random.Random(name).choice([0.5, 20, 900]))
         crashes, delay = 0, 0.0
         while self._run(name).standing in ("queued", "running"):
             self._tasks.wait(delay)
@@ -92,7 +93,7 @@ class Line:
     def _run(self, name: str) -> Queued:
         return next(run for run in self._runs if run.run == name)
 
-    def _now(self, name: str, **values: object) -> None:
+    def _now(self, name: str, **values: Any) -> None:
         self._runs = [run._replace(**values) if run.run == name else run for run in self._runs]
 
 

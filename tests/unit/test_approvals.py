@@ -1,15 +1,21 @@
 """What an unattended session may do, what waits for a person, and what comes of the answer."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from agentloop import approving
+from agentloop.cli import approving as commands
 from agentloop.core.folding import fold
+from agentloop.core.permits import Permits, verdicts
 from agentloop.errors import ConfigError, PromptError, UsageError
 from agentloop.policies import recorded
 from agentloop.replay import replay
-from agentloop.types.events import CallHeld, ToolFinished, ToolStarted
+from agentloop.types.blocks import Call
+from agentloop.types.events import CallAnswered, CallHeld, ToolCard, ToolFinished, ToolStarted
+from agentloop.types.grants import Grant, Grants
 from tests.unit.unattended_of import Desk, script
 
 PAY = ("pay", {"to": "Ann", "amount": 5})
@@ -258,3 +264,66 @@ def test_a_grant_for_a_tool_that_the_agent_does_not_have_is_refused(tmp_path: Pa
 
     with pytest.raises(ConfigError, match="did you mean 'send'"):
         desk.agent(script()).run("Go.", session_id="s")
+
+
+TWENTY = Permits(Grants(tools={"pay": Grant(sum_of="amount", sum_at_most=Decimal(20))}))
+PAYS = (ToolCard(name="pay", effect="once"),)
+
+
+@pytest.mark.parametrize("amount", ["1e9999999", "9E+999999999999999", -1, "-1e9999999", "NaN", "Infinity", None])
+def test_an_amount_that_no_sum_can_hold_waits_for_a_person(amount: object) -> None:
+    call = Call("a", "pay", {"amount": amount})
+
+    (verdict,) = verdicts(TWENTY, (call,), PAYS, {})
+    twice = TWENTY.started(call).started(call)
+
+    assert verdict.what == "hold"
+    assert twice.used["pay"].total == 0
+
+
+def test_what_a_person_lets_through_makes_no_room_for_more() -> None:
+    after = TWENTY.started(Call("a", "pay", {"amount": -100}))
+
+    (verdict,) = verdicts(after, (Call("b", "pay", {"amount": 21}),), PAYS, {})
+
+    assert verdict.what == "hold"
+
+
+def test_an_answer_is_for_one_call_and_not_for_a_later_one_of_the_same_id() -> None:
+    call = Call("a", "pay", {"amount": 30})
+    allowed = TWENTY.answered(CallAnswered(call_id="a", allowed=True, by="Mara"), call)
+
+    later = allowed.started(call).came_in(("pay",), PAYS)
+
+    assert verdicts(allowed, (call,), PAYS, {})[0].what == "run"
+    assert verdicts(later, (call,), PAYS, {})[0].what == "hold"
+
+
+def test_whoever_answers_again_learns_how_the_session_goes_on(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.agent(script([PAY])).run("Go.", session_id="s")
+    approve(desk)
+
+    with pytest.raises(UsageError, match="agentloop resume s"):
+        approve(desk)
+
+
+def test_one_call_and_all_of_them_is_refused_and_answers_neither(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.agent(script([PAY, PAY])).run("Go.", session_id="s")
+
+    result = CliRunner().invoke(commands.approve, ["s", "toolu_0_0", "--all", "--workspace", str(tmp_path)])
+
+    assert isinstance(result.exception, UsageError)
+    assert len(fold(desk.agent(script()).sessions.events("s")).permits.held) == 2
+
+
+def test_a_note_brings_no_secret_into_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path)
+    desk.agent(script([PAY])).run("Go.", session_id="s")
+    monkeypatch.setenv("SHOP_TOKEN", "tok-123456789")
+
+    CliRunner().invoke(commands.deny, ["s", "--note", "not with tok-123456789", "--workspace", str(tmp_path)])
+
+    answers = [e.body.note for e in desk.agent(script()).sessions.events("s") if isinstance(e.body, CallAnswered)]
+    assert answers == ["not with [redacted]"]

@@ -88,12 +88,15 @@ def test_a_session_whose_callback_never_comes_back_runs_to_its_end(tmp_path: Pat
     monkeypatch.setattr("agentloop.callbacks.isolated.__wrapped__.__defaults__", (0.05,))
     never = threading.Event()
 
+    def waits_for_ever(event: object, state: object) -> None:
+        never.wait()
+
     result = Agent(
         system="You answer.",
         workspace=tmp_path,
         script=PLAYBOOK,
         environment={},
-        on_event=lambda event, state: None if never.wait() else None,
+        on_event=waits_for_ever,
     ).run("Well?")
     never.set()
 

@@ -37,6 +37,22 @@ def test_what_falls_due_within_the_hour(schedule: str, seconds: float | None) ->
     assert due_in_s(schedule, SUNDAY) == seconds
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ({"cron": "30 9 * * *", "zone": "Europe/Berlin"}, 1_800),
+        ({"cron": "30 8 * * *", "zone": "Europe/Berlin"}, None),
+        ({"cron": "30 8 * * *"}, 1_800),
+        ({"cron": "30 8 * * *", "zone": "Erewhon"}, None),
+        ({"zone": "UTC"}, None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_a_schedule_with_a_zone_is_read_on_its_clock(written: object, seconds: float | None) -> None:
+    assert due_in_s(written, SUNDAY) == seconds
+
+
 def test_a_minute_that_has_begun_is_over() -> None:
     assert due_in_s("0 * * * *", SUNDAY + timedelta(seconds=1.5)) == 3_598.5
 

@@ -13,9 +13,10 @@ from agentloop.core.folding import evolve, fold
 from agentloop.core.keepalive import announced_s
 from agentloop.core.state import changed
 from agentloop.engine import Interrupted, recovery
-from agentloop.errors import RegistryError
+from agentloop.errors import BudgetUnknown, RegistryError
 from agentloop.explain import explain
 from agentloop.policies import FourMarks, KeepPairs, PolicySettings, Threshold
+from agentloop.ports import Room
 from agentloop.replay import replay, requests
 from agentloop.report import report
 from agentloop.testing import reply
@@ -250,6 +251,34 @@ def test_thinking_that_is_set_by_hand_is_not_pinged(kept: Waited) -> None:
 def test_without_budget_nothing_is_sent() -> None:
     assert waited(limits=Limits(max_budget_usd=Decimal("0.30"))).pings == []
     assert len(waited(limits=Limits(max_budget_usd=Decimal("0.90"))).pings) == 4
+
+
+class SmallPurse:
+    """A shared budget that has room for what is answered, and none for a ping; or nobody can say what it has."""
+
+    def __init__(self, lost: bool) -> None:
+        self.lost, self.asked = lost, 0
+
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+        self.asked += 1
+        if self.asked != 14:  # the thirteen turns before the wait
+            return None
+        if self.lost:
+            raise BudgetUnknown("the ledger is damaged")
+        return Room("the workspace", Decimal(1), Decimal(0), granted=False)
+
+    def settle(self, spent_usd: Decimal) -> None:
+        """Nobody looks."""
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_nothing_is_sent_that_has_no_room_in_a_shared_budget_and_the_calls_run_on(lost: bool) -> None:
+    purse = SmallPurse(lost)
+
+    without = waited(purse=purse)
+
+    assert (without.pings, without.state.outcome) == ([], "completed")
+    assert purse.asked == 15
 
 
 def test_nothing_is_kept_warm_for_a_session_that_will_not_ask_again() -> None:

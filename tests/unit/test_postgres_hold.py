@@ -53,7 +53,7 @@ def test_an_event_that_the_server_never_saw_did_not_happen_and_the_session_is_re
     with PostgresLog(database, "s", back_within_s=0.1) as log:
         log.append(started(), NOON)
         postgres_server.stop(at_once=True)
-        with pytest.raises(LogWriteFailed, match=r"/s: .*\nwhen the database takes lines again, resume"):
+        with pytest.raises(StoreUnavailable, match=r"/s: .*\nwhen the database takes lines again, resume"):
             log.append(given("lost"), NOON)
         postgres_server.start()
 

@@ -1,7 +1,8 @@
 """One session as a worker runs it: where it may be stopped, and what is told of it."""
 
 import json
-from datetime import UTC, datetime
+import threading
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from agentloop import queue_run
 from agentloop.core.state import State
 from agentloop.engine import Interrupted
 from agentloop.errors import SessionHeld, SessionLost, StoreUnavailable, UnknownModel
+from agentloop.operation import Metrics
 from agentloop.queue_run import Watcher, between_steps, here
-from agentloop.types.events import Event
+from agentloop.sessions import Sessions
+from agentloop.testing import NOON, given, started
+from agentloop.types.events import Event, SessionEnded
 from agentloop.types.jobs import Job
 from agentloop.types.queues import Ran
 from agentloop.workspace import Settings
@@ -55,6 +59,83 @@ def test_a_session_in_a_process_of_its_own_stops_when_it_is_told_to(tmp_path: Pa
 
     assert ran is not None
     assert ran.outcome == "interrupted"
+
+
+def test_a_signal_to_the_whole_group_is_not_the_death_of_a_session_in_a_process_of_its_own(tmp_path: Path) -> None:
+    folder = workspace(tmp_path)
+    tool = "import os, signal\nfor one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n    os.kill(os.getpid(), one)\n"
+    (folder / "tools" / "group.py").write_text(tool)
+
+    ran = queue_run.in_a_process(_JOB, folder, _never)
+
+    assert ran is not None
+    assert ran.outcome == "completed"
+
+
+def test_a_process_of_a_session_ends_whatever_thread_a_tool_leaves_behind(tmp_path: Path) -> None:
+    folder = workspace(tmp_path)
+    tool = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=False).start()\n"
+    (folder / "tools" / "leaky.py").write_text(tool)
+    ran: list[Ran | None] = []
+
+    waiting = threading.Thread(target=lambda: ran.append(queue_run.in_a_process(_JOB, folder, _never)), daemon=True)
+    waiting.start()
+    waiting.join(60)
+
+    assert [r.outcome for r in ran if r is not None] == ["completed"]
+
+
+def test_what_the_worker_says_to_a_session_is_not_the_standard_input_of_its_tools(tmp_path: Path) -> None:
+    folder = workspace(tmp_path)
+    tool = "import subprocess\nassert subprocess.run(['cat'], capture_output=True, timeout=5).stdout == b''\n"
+    (folder / "tools" / "reading.py").write_text(tool)
+
+    ran = queue_run.in_a_process(_JOB, folder, _never)
+
+    assert ran is not None
+    assert ran.outcome == "completed"
+
+
+def test_what_a_session_in_a_process_of_its_own_did_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Metrics()
+    monkeypatch.setattr(queue_run, "METRICS", counted)
+    folder = workspace(tmp_path)
+    run = queue_run.runner(folder, Settings(provider="scripted"))
+
+    first = run(_JOB, _never, alone=True)
+    run(_JOB, _never, alone=True)
+
+    assert first is not None
+    assert counted.value("sessions", outcome="completed") == 1
+    assert counted.value("cost_usd") == first.cost_usd
+    assert counted.value("turns") > 1
+
+
+@pytest.mark.parametrize("outcome", ["refused", "failed", "budget_exceeded", "completed", "provider_unavailable"])
+def test_a_session_that_ended_before_its_worker_died_is_not_asked_once_more(outcome: str, tmp_path: Path) -> None:
+    folder, settings = workspace(tmp_path), Settings(provider="scripted")
+    with Sessions(folder / "sessions").log("s") as log:
+        for body in (started(session_id="s"), given("Count."), SessionEnded.model_validate({"outcome": outcome})):
+            log.append(body, NOON)
+
+    ended = queue_run.ended_since(_JOB, folder, settings, NOON)
+
+    assert ended is not None
+    assert (ended.outcome, ended.cost_usd) == (outcome, Decimal(0))
+    assert (folder / "sessions" / "s" / "report.md").exists()
+    assert queue_run.ended_since(_JOB, folder, settings, NOON + timedelta(seconds=1)) is None
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "sleeping", "waiting_for_approval", None])
+def test_a_session_that_goes_on_has_not_ended(outcome: str | None, tmp_path: Path) -> None:
+    folder, settings = workspace(tmp_path), Settings(provider="scripted")
+    assert queue_run.ended_since(_JOB, folder, settings, NOON) is None
+    with Sessions(folder / "sessions").log("s") as log:
+        log.append(started(session_id="s"), NOON)
+        if outcome is not None:
+            log.append(SessionEnded.model_validate({"outcome": outcome}), NOON)
+
+    assert queue_run.ended_since(_JOB, folder, settings, NOON) is None
 
 
 @pytest.mark.parametrize("stop_at", range(12))

@@ -58,12 +58,14 @@ def test_secrets_are_known_by_the_name_of_their_variable_and_as_passwords_of_add
         "NOTIFY_WEBHOOK": "https://hooks.example/T0/abc",
         "AGENTLOOP_DATABASE_URL": "postgresql://me:pass-in-address@db/x",
         "BAD_ADDRESS": "http://[half",
+        "DATABASE": "postgresql://me:p%40ss-encoded@db/x",
         "SHORT_KEY": "1234567",
         "HOME": "/home/somebody",
     }
 
     assert set(secrets(environment)) == {
-        "key-12345", "words-words", "open-sesame", "https://hooks.example/T0/abc", "pass-in-address"
+        "key-12345", "words-words", "open-sesame", "https://hooks.example/T0/abc", "pass-in-address",
+        "p%40ss-encoded", "p@ss-encoded",
     }  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def _bodies() -> list[Body]:
         said(f"Use {SECRET}."),
         ModelReplied(turn=1, reply=reply(thinking, blocks.text(SECRET), call, made_up)),
         ModelFailed(turn=1, failure=Failure(kind="unavailable", error_type="x", message=f"for {SECRET}")),
-        ToolFinished(turn=1, call_id="toolu_1", name="send", content=f"sent {SECRET}"),
+        ToolFinished(turn=1, call_id="toolu_1", name="send", content=f"sent {SECRET}", once=f"sent {SECRET} whole"),
         ToolFinished(turn=1, call_id="toolu_2", name="x", content=[blocks.text(SECRET), {"type": "search_result",
                      "source": SECRET, "title": "t", "content": [blocks.text(SECRET)]}]),
         SessionEnded(outcome="failed", detail=f"because of {SECRET}"),
@@ -135,3 +137,12 @@ def test_the_state_is_that_of_the_log_whether_the_secret_is_known_or_not() -> No
     assert state.text == MARK
     assert [e.body for e in log.events()][2] == asked
     assert guarded(log, {}, lambda kind: None) is log
+
+
+def test_a_secret_that_is_a_number_is_gone_where_it_is_given_as_one() -> None:
+    call = blocks.tool_use("toolu_1", "send", {"pin": 4711081599, "at": 4711081599.0, "all": True, "n": 4711})
+
+    clean = cleaned(ModelReplied(turn=1, reply=reply(call)), redactor(["4711081599"]))
+
+    assert isinstance(clean, ModelReplied)
+    assert blocks.calls(clean.reply.content)[0].input == {"pin": MARK, "at": MARK, "all": True, "n": 4711}

@@ -14,6 +14,7 @@ from agentloop.cli.sessions import sessions as command
 from agentloop.crash_points import watching
 from agentloop.operation.reports import run_report, write
 from agentloop.operation.retention import PRUNABLE, Prunable, delete, prunable, sweep
+from agentloop.origins import Origins
 from agentloop.ports import SessionStore
 from agentloop.sessions import Sessions
 from agentloop.testing import NOON, given, started
@@ -72,7 +73,7 @@ def test_only_sessions_that_are_over_and_old_and_asked_for_go(
         }
         assert set(ids(found)) == expected
         for one in found:
-            assert delete(store, one, Path(folder) / "sessions") is None
+            assert delete(store, one, Path(folder) / "sessions", Origins(Path(folder))) is None
         assert set(store.ids()) == {f"s{n}" for n in range(len(given_sessions))} - expected
 
 
@@ -102,7 +103,7 @@ def test_a_session_that_is_held_or_goes_on_is_kept(store: Sessions) -> None:
         log.append(SessionResumed(), LATER)
 
     with store.log("held"):
-        said = [delete(store, one, store.folder) for one in old]
+        said = [delete(store, one, store.folder, Origins(store.folder.parent)) for one in old]
 
     assert sorted(filter(None, said)) == ["it goes on", "it is held by another process"]
     assert list(store.ids()) == ["held", "resumed"]
@@ -129,7 +130,7 @@ def test_a_crash_leaves_a_session_whole_or_gone(store: Sessions, point: str) -> 
     made(store, "s", "completed")
     (old,) = prunable(store, LATER, OUTCOMES)
     with pytest.raises(Killed), watching(kill):
-        delete(store, old, store.folder)
+        delete(store, old, store.folder, Origins(store.folder.parent))
 
     assert list(store.ids()) == []
     assert prunable(store, LATER, OUTCOMES) == []
@@ -137,7 +138,7 @@ def test_a_crash_leaves_a_session_whole_or_gone(store: Sessions, point: str) -> 
     assert [p for p in store.folder.rglob("*") if p.is_file()] == []
     made(store, "s", "completed")
     (again,) = prunable(store, LATER, OUTCOMES)
-    assert delete(store, again, store.folder) is None
+    assert delete(store, again, store.folder, Origins(store.folder.parent)) is None
     assert [p for p in store.folder.rglob("*") if p.is_file()] == []
 
 
@@ -150,7 +151,7 @@ def test_on_postgresql_the_session_goes_and_so_do_its_reports(new_postgres_url: 
     write(run_report(store.stream("s")), tmp_path / "sessions" / "s", lambda text: text, "# page")
 
     (old,) = prunable(store, LATER, OUTCOMES, folder=tmp_path / "sessions")
-    left = delete(store, old, tmp_path / "sessions")
+    left = delete(store, old, tmp_path / "sessions", Origins(tmp_path))
 
     assert left is None
     assert list(store.ids()) == []
@@ -186,3 +187,14 @@ def test_an_age_that_is_none_is_refused(age: str) -> None:
 
     assert ran.exit_code == 2
     assert "such as 30d" in ran.output
+
+
+def test_a_session_that_was_deleted_is_not_one_of_ours_any_more(store: Sessions, tmp_path: Path) -> None:
+    made(store, "s", "completed")
+    origins, began = Origins(tmp_path), started(session_id="s")
+    origins.mark("s", began)
+    [old] = prunable(store, LATER, OUTCOMES)
+
+    assert delete(store, old, store.folder, origins) is None
+
+    assert not origins.has("s", began)

@@ -1,5 +1,6 @@
 """Budgets that sessions share: of a day, in all, of a job and of the workspace."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from agentloop.core.folding import fold
 from agentloop.database import engine
 from agentloop.errors import BudgetUnknown, ConfigError
 from agentloop.policies import recorded
-from agentloop.replay import replay
+from agentloop.replay import replay, requests
 from agentloop.sessions import Sessions
 from agentloop.testing import FixedClock, events, started
 from agentloop.types.events import BudgetSeen, Event, InputGiven, ModelRequested
@@ -220,3 +221,79 @@ def test_without_shared_budgets_there_is_no_ledger(tmp_path: Path) -> None:
     desk.agent(script(*NOTES[:1])).run("Go.", session_id="s")
 
     assert not list((tmp_path / ".agentloop").glob("budgets*"))
+
+
+@pytest.mark.parametrize(
+    "start", ["2026-11-22T23:59:50", "2026-11-30T23:59:50", "2028-02-28T23:59:50", "2028-02-29T23:59:50", "2027-12-31T23:59:50"]
+)
+def test_a_run_over_the_turn_of_a_day_a_month_or_a_year_keeps_its_prefix(tmp_path: Path, start: str) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    desk.clock.at = datetime.fromisoformat(start).replace(tzinfo=UTC)
+
+    result = desk.agent(script(*NOTES[:4]), workspace_day_usd="5").run("Go.", session_id="s")
+
+    there = desk.agent(script()).sessions.events("s")
+    settings = recorded(fold(there).policies).policies()
+    sent = [body for _, body in requests(there, settings)]
+    rows = {r.scope: r.settled_usd for r in logged(tmp_path, desk.clock).spending(None, SharedLimits())}
+    assert there[0].at.date() < there[-1].at.date()
+    assert len({json.dumps([json.loads(b)[k] for k in ("model", "system", "tools")]) for b in sent}) == 1
+    assert 0 < rows[f"the workspace on {there[-1].at.date()}"] <= rows["the workspace"] == result.cost
+
+
+def test_what_a_session_without_shared_budgets_spends_is_in_the_ledger_where_there_is_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    desk.agent(script(*NOTES[:1]), workspace_day_usd="5").run("Go.", session_id="limited")
+
+    desk.agent(script(*NOTES)).run("Go.", session_id="free")
+
+    total = sum(fold(desk.agent(script()).sessions.events(n)).spent_usd for n in ("limited", "free"))
+    assert logged(tmp_path, desk.clock).spending(None, SharedLimits())[0].settled_usd == total
+
+
+def test_a_session_that_is_taken_up_by_hand_is_counted_to_the_job_that_started_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    played = script(*NOTES)
+    desk.agent(played, job="nightly", max_turns=2, job_total_usd="5").run("Go.", session_id="s")
+
+    desk.agent(played, max_turns=9, job_total_usd="5").resume("s")
+
+    book = logged(tmp_path, desk.clock)
+    spent = fold(desk.agent(played).sessions.events("s")).spent_usd
+    assert book.spending("nightly", SharedLimits())[-1].settled_usd == spent
+    assert book.spending("desk", SharedLimits())[-1].settled_usd == 0
+
+
+def test_a_ledger_made_anew_sets_aside_what_a_request_under_way_may_cost(tmp_path: Path) -> None:
+    clock = FixedClock()
+    asked = ModelRequested(turn=1, digest="", body_bytes=1, max_tokens=1_000)
+    under_way = events(started(session_id="s"), InputGiven(content=({"type": "text", "text": "Go."},)), asked)
+
+    class OneUnderWay(JustStarted):
+        def ids(self) -> Iterator[str]:
+            return iter(["s"])
+
+        def stream(self, session_id: str) -> Iterator[Event]:
+            return iter(under_way)
+
+    book = ledger(tmp_path, clock, logs=OneUnderWay())
+    book.rebuild()
+
+    state = fold(under_way)
+    assert book.spending(None, SharedLimits())[1].reserved_usd >= 1_000 * state.card.prices[0].output / 1_000_000
+
+
+def test_a_log_that_is_damaged_counts_up_to_its_damage_and_stops_nobody(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, GRANTS)
+    for name in ("a", "b"):
+        desk.agent(script(*NOTES), workspace_day_usd="5").run("Go.", session_id=name)
+    whole = fold(desk.agent(script()).sessions.events("b")).spent_usd
+    log = tmp_path / "sessions" / "a" / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:20], b"x" + lines[20][1:], *lines[21:]]))
+
+    book = logged(tmp_path, desk.clock)
+    counted = book.rebuild()
+
+    assert counted == 2
+    assert whole < book.spending(None, SharedLimits())[1].settled_usd < 2 * whole

@@ -18,7 +18,6 @@ from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.model_table import models
 from agentloop.adapters.spans import SpanObserver
 from agentloop.adapters.toolbox import Toolbox
-from agentloop.api import Result
 from agentloop.core.stream import StreamedReply
 from agentloop.emulator.app import Emulator
 from agentloop.emulator.playbook import Playbook
@@ -28,6 +27,7 @@ from agentloop.errors import ConfigError
 from agentloop.operation import observing
 from agentloop.policies import PolicySettings
 from agentloop.report import report
+from agentloop.result import Result
 from agentloop.testing import NOON, FixedClock, ScriptedModel, given, says, started
 from agentloop.tooling import Registry
 from agentloop.types.request import Failure, Reply

@@ -114,3 +114,8 @@ def _delete_behind_its_back(log: SessionLog) -> None:
     else:
         folder = Path(log.location).parent
         folder.rename(folder.with_name(f".deleted-{os.getpid()}"))
+
+
+def test_sessions_do_not_go_to_files_in_silence_where_the_database_is_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must start with sqlite:/// or postgresql://, found 'mysql:'"):
+        store_of(tmp_path, Settings(database_url="mysql://host/shop"))

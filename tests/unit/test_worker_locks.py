@@ -1,5 +1,6 @@
 """Nobody is taken for dead who is not, and whoever is dead is found."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentloop.adapters.worker_locks import FileLocks, PostgresLocks, locks
+from tests.postgres import Postgres as Server
 
 Make = Callable[[], FileLocks | PostgresLocks]
 _HOLDS = """
@@ -90,6 +92,47 @@ def test_one_that_was_taken_for_dead_meanwhile_does_not_hold_its_lock(new_postgr
         assert not mine.holds()
 
     assert mine.holds()
+
+
+def test_a_server_that_was_away_for_several_looks_gives_the_lock_again(postgres_server: Server) -> None:
+    mine = PostgresLocks(postgres_server.new_database())
+    assert mine.hold("me")
+    postgres_server.stop()
+    try:
+        assert not mine.holds()
+        assert not mine.holds()
+    finally:
+        postgres_server.start()
+
+    assert mine.holds()
+
+
+def test_whoever_was_refused_the_lock_once_does_not_hold_it_at_the_next_look_either(new_postgres_url: str) -> None:
+    mine, theirs = PostgresLocks(new_postgres_url), PostgresLocks(new_postgres_url)
+    assert mine.hold("me")
+    _end_all_connections(new_postgres_url)
+    assert theirs.hold("them")
+
+    with theirs.of_the_dead("me"):
+        assert not mine.holds()
+        assert not mine.holds()
+
+
+def test_a_lock_whose_file_was_deleted_meanwhile_is_not_taken_for_that_of_a_dead_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = FileLocks(tmp_path)
+    assert mine.hold("me")
+    lock = fcntl.flock
+
+    def slow(handle: int, how: int) -> None:
+        (tmp_path / "them.lock").unlink()
+        (tmp_path / "them.lock").touch()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+
+    assert not _is_dead(mine, "them")
 
 
 def _another_process(url: str, name: str) -> "subprocess.Popen[bytes]":

@@ -12,7 +12,7 @@ from agentloop.emulator import Emulator, Function
 from agentloop.emulator.transport import client
 from agentloop.engine import Shell, run
 from agentloop.policies import PolicySettings
-from agentloop.ports import Answer, ModelClient, Wakes, never
+from agentloop.ports import Answer, ModelClient, NothingShared, Purse, Wakes, never
 from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
@@ -22,6 +22,7 @@ from agentloop.types.request import Failure, Reply
 from agentloop.types.usage import Usage
 
 LINE = "A line of page {page}, and what it costs is 12.50 EUR.\n"
+NO_PURSE = NothingShared()
 DEFINITIONS = tuple(
     {
         "name": name,
@@ -118,6 +119,7 @@ def waited(
     past: Sequence[Event] = (),
     facts: str = "keep",
     every: int = 0,
+    purse: Purse = NO_PURSE,
 ) -> Waited:
     """A session that looks at so many pages, ten seconds each, then crawls, looks at some more, and is done. `past`: what
     its log held already when the process before this one ended; the API remembers nothing of it. `every`: it crawls in
@@ -151,5 +153,5 @@ def waited(
     log = MemoryLog(past)
     for body in () if past else (start, given("Look at the pages.")):
         log.append(body, NOON)
-    state = run(log, Shell(wire, tools, MemoryBlobs(), clock), (settings or PolicySettings()).policies())
+    state = run(log, Shell(wire, tools, MemoryBlobs(), clock, purse=purse), (settings or PolicySettings()).policies())
     return Waited(state, list(log.events()), wire.bodies)

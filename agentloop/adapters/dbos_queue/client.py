@@ -78,7 +78,9 @@ class DbosQueue:
         for run in held:
             queue = str(attribute(run, "queue") or DEFAULT)
             self._registered(queue)
-            self.client.update_workflow_attributes(run.workflow_id, {"held": None, "crashes": None}, merge=True)
+            self.client.update_workflow_attributes(
+                run.workflow_id, {"held": None, "crashes": None, "taken_at": None}, merge=True
+            )
             self.client.resume_workflow(run.workflow_id, queue_name=queue)
         return bool(held)
 

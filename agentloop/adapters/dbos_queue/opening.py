@@ -48,8 +48,7 @@ def prepared(url: str) -> str:
         address = f"postgresql://{url.partition('://')[2]}" if database.is_postgres(url) else url
         dbos.DBOS.migrate(address)
     except DBAPIError as e:
-        reason = str(e.orig).strip().partition("\n")[0]
-        raise ConfigError(f"the database of the queue does not answer: {reason}\ncheck AGENTLOOP_DATABASE_URL") from e
+        raise database.unusable("queue", url, e) from e
     finally:
         engine.dispose()
     return address

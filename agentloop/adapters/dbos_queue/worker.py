@@ -54,14 +54,17 @@ class Worker:
         locks: Locks,
         run: Run,
         progress: Callable[[str], int],
+        ended_since: Callable[[Job, datetime], Ran | None],
     ) -> None:
-        """Take sessions from these queues. No worker had this name before; `progress` says how far a session has come."""
+        """Take sessions from these queues. No worker had this name before; `progress` says how far a session has come,
+        `ended_since` what came of one that ended since a dead worker took it."""
         self._name = name
         self._queue = queue
         self._settings = settings
         self._locks = locks
         self._run = run
         self._progress = progress
+        self._ended_since = ended_since
         self._running: set[str] = set()
         self._stops: dict[str, str] = {}
         self._shutting_down = False
@@ -136,7 +139,11 @@ class Worker:
     def _ran(self, job: Job, queue: str, run: str) -> Ran | None:
         if self._shutting_down:
             return Ran("interrupted")
-        alone = crashes_of(self._bare(workflow_ids=[run])[0]).times + 1 >= self._held_after(queue)
+        found = self._bare(workflow_ids=[run])[0]
+        since = attribute(found, "taken_at")
+        if since is not None and (ended := self._ended_since(job, datetime.fromtimestamp(since / 1000, UTC))) is not None:
+            return ended
+        alone = crashes_of(found).times + 1 >= self._held_after(queue)
         return self._run(job, lambda: SHUTDOWN if self._shutting_down else self._stops.get(run), alone=alone)
 
     def _died_alone(self, job: Job, queue: str, run: str) -> Ran:
@@ -208,7 +215,8 @@ class Worker:
         crashes = crashes_of(run).after(self._progress(session_of(run.workflow_id)[0]))
         # A worker's death is no proof against each session that it ran: that takes one that dies alone.
         counted = crashes._replace(times=min(crashes.times, self._held_after(queue) - 1))
-        client.update_workflow_attributes(run.workflow_id, {"crashes": list(counted)}, merge=True)
+        taken_at = attribute(run, "taken_at") or run.dequeued_at  # by the first of them that died
+        client.update_workflow_attributes(run.workflow_id, {"crashes": list(counted), "taken_at": taken_at}, merge=True)
         client.resume_workflow(run.workflow_id, queue_name=queue)
 
     def _bare(self, **which: Any) -> "Sequence[WorkflowStatus]":

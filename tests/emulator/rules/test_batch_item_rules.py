@@ -100,6 +100,16 @@ def test_rule_57_what_was_written_before_the_batch_is_read_by_every_item(bench: 
     assert hits(bench, 6, 0.0, write) == 6
 
 
+def test_rule_57_a_share_of_items_finds_nothing_of_what_was_there_before(bench: Bench) -> None:
+    """About the named share of the items reads what was written before; the others take it away from nobody."""
+
+    def write() -> None:
+        bench.sdk().messages.create(**sharing(1)[0]["params"])
+
+    assert hits(bench, 20, 0.0, write, earlier_hits=0.0) == 0
+    assert 70 <= hits(bench, 200, 0.0, write, earlier_hits=0.5) <= 130
+
+
 def test_rule_57_the_share_of_hits_is_a_setting_and_a_matter_of_the_seed(bench: Bench) -> None:
     """About the named share of the items hits, and the same items for the same seed."""
     first, again = hits(bench, 200, 0.5), hits(bench, 200, 0.5)
