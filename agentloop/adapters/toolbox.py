@@ -33,6 +33,8 @@ MAX_RESULT_CHARS = 8_000_000
 MAX_ERROR_CHARS = 2_000
 GRACE_S = 10.0
 """Seconds that a call with an effect is given to end when the process is told to stop."""
+LOOK_S = 0.2
+"""Seconds between two looks at a call that runs: a signal that came to another thread does not end the wait by itself."""
 EMPTY = "(the tool returned nothing)"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -186,7 +188,10 @@ class _Running:
 
     def wait(self, at_most_s: float = math.inf) -> bool:
         """Whether the call came back before its deadline, or before so many seconds."""
-        return self._over.wait(max(0.0, min(self._left_s(), at_most_s)))
+        until = time.monotonic() + min(self._left_s(), at_most_s)
+        while not self._over.wait(max(0.0, min(until - time.monotonic(), LOOK_S))) and time.monotonic() < until:
+            continue
+        return self.over
 
     def outlasts(self, seconds: float) -> bool:
         """Whether the call is not back, and its deadline comes later than so many seconds from now."""

@@ -14,13 +14,14 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.batch_calls import Standing
+from agentloop.core.stream import whole
 from agentloop.emulator.settings import BatchSettings
 from agentloop.engine import Shell, run
 from agentloop.importers import neutral
@@ -28,7 +29,7 @@ from agentloop.importers.recording import Recording
 from agentloop.policies import FourMarks, PolicySettings
 from agentloop.ports import Answer, ModelClient
 from agentloop.recorded import FIRST_DAY
-from agentloop.testing import card, given, started
+from agentloop.testing import ScriptedModel, card, given, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.events import ToolCard
@@ -151,26 +152,36 @@ class Speed(NamedTuple):
 
 def speed(count: int, turns: int) -> Speed:
     """So many sessions of so many turns, all in batches. Logs in memory, the wave's own on the disk."""
-    clock, logs = VirtualClock(), [MemoryLog() for _ in range(count)]
-    known = card()
-
-    def session(log: MemoryLog, number: int):  # type: ignore[no-untyped-def]
-        def play(asks: ModelClient) -> None:
-            tools = ({"name": "look", "description": "Looks.", "input_schema": {"type": "object"}},)
-            log.append(started(session_id=f"s{number}", tools=tools, model=known), clock.now())
-            log.append(given(f"Task {number}."), clock.now())
-            run(log, Shell(asks, _Tool(), MemoryBlobs(), clock), PolicySettings().policies())
-
-        return play
-
-    sessions_ = {f"s{i:05d}": session(log, i) for i, log in enumerate(logs)}
+    clock = VirtualClock()
+    plays = {f"s{i:05d}": _session(f"s{i:05d}", clock) for i in range(count)}
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         flights = Flights(InstantBatches(clock, turns), journal, clock, clock.pass_, tag("speed", FIRST_DAY))
-        wave = Wave(_no_live, flights, journal, clock, known, rules=BATCH, pause=clock.pause)
+        wave = Wave(_no_live, flights, journal, clock, card(), rules=BATCH, pause=clock.pause)
         wall, cpu = time.perf_counter(), time.process_time()
-        for future in wave.run(sessions_).values():
+        for future in wave.run(plays).values():
             future.result()
         return Speed(count * turns, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def alone(count: int, turns: int) -> Speed:
+    """The same sessions one after the other, without a wave: what the engine itself takes."""
+    clock = VirtualClock()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for i in range(count):
+        answers = [whole(_message(turn, turns), None, 10_000) for turn in range(turns)]
+        _session(f"s{i:05d}", clock)(ScriptedModel(answers))
+    return Speed(count * turns, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _session(session_id: str, clock: VirtualClock) -> Callable[[ModelClient], object]:
+    def play(asks: ModelClient) -> object:
+        log, known = MemoryLog(), card()
+        tools = ({"name": "look", "description": "Looks.", "input_schema": {"type": "object"}},)
+        log.append(started(session_id=session_id, tools=tools, model=known), clock.now())
+        log.append(given(f"Task of {session_id}."), clock.now())
+        return run(log, Shell(asks, _Tool(), MemoryBlobs(), clock), PolicySettings().policies())
+
+    return play
 
 
 def _no_live() -> ModelClient:
@@ -195,7 +206,8 @@ if __name__ == "__main__":
             print(line, flush=True)
     if what in ("all", "speed"):
         many, long = (int(a) for a in sys.argv[2:4]) if len(sys.argv) > 3 else (1_000, 20)
-        made = speed(many, long)
-        each = made.cpu_s / made.session_turns * 1_000
-        print(f"{many:,} sessions x {long} turns: {made.wall_s:.1f} s, {made.cpu_s:.1f} s of CPU, {each:.2f} ms a session-turn")
+        for name, made in (("in a wave", speed(many, long)), ("a tenth of them alone", alone(many // 10, long))):
+            each = made.cpu_s / made.session_turns * 1_000
+            print(f"{many:,} sessions x {long} turns, {name}: {made.wall_s:.1f} s, {made.cpu_s:.1f} s of CPU, "
+                  f"{each:.2f} ms a session-turn", flush=True)  # fmt: skip
         print(profile(many // 10, long))

@@ -33,7 +33,9 @@ def said(request: Json, step: int) -> list[Block]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     command(tmp_path, "init", str(tmp_path))
-    (tmp_path / "prompts" / "counter.md").write_text(f"---\nname: counter\nmodel: claude-sonnet-4-6\nmax_tokens: 2000\n---\n{TEXT}\n")
+    (tmp_path / "prompts" / "counter.md").write_text(
+        f"---\nname: counter\nmodel: claude-sonnet-4-6\nmax_tokens: 2000\n---\n{TEXT}\n"
+    )
     (tmp_path / "notes.md").write_text("one two three\n")
     (tmp_path / "tasks.txt").write_text("".join(f"Count for day {i}.\n" for i in range(SESSIONS)))
     return tmp_path
