@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from agentloop import redaction
 from agentloop.errors import ConfigError
@@ -106,6 +106,11 @@ class Settings(Strict):
     """Whether sessions make OpenTelemetry spans (extra `otel`); where they go is said by `OTEL_EXPORTER_OTLP_*`."""
     otel_content: bool = False
     """Whether the spans hold what the model was told and said, and what went into tools and came out."""
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None  # a variable that is set to nothing
 
     @property
     def shared_limits(self) -> SharedLimits:

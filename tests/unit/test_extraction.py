@@ -169,11 +169,11 @@ def test_numbers_keep_their_commas_and_their_sign() -> None:
 
 
 def test_a_long_answer_without_a_number_is_read_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
 
     extraction.supported("a" * 200_000, ROWS, FAMILY, 10)
 
-    assert time.perf_counter() - began < 2  # it took minutes when the search was quadratic
+    assert time.process_time() - began < 2  # it took minutes when the search was quadratic
 
 
 def test_what_is_shown_is_no_more_than_the_facts_that_it_replaces(tmp_path: Path) -> None:

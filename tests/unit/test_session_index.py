@@ -237,8 +237,8 @@ def test_a_session_of_400_turns_is_searched_in_less_than_a_second() -> None:
     session.replied(says("done"))
     index = session.index()
 
-    began = time.perf_counter()
+    began = time.process_time()
     found = index.search("person-3 value 7980")
 
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert "value 7980" in found
