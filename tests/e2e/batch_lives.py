@@ -150,7 +150,7 @@ def lives(work: str, place: Place, kills: int, seed: int, elsewhere: Callable[[i
     for n in range(kills):
         here = elsewhere(n) if elsewhere is not None else place
         by_place = n % 2 == 0
-        moment = {"dies_at": chance.randint(1, 6)} if by_place else {"dies_after_s": chance.uniform(0.05, 0.6)}
+        moment = {"dies_at": chance.randint(1, 3)} if by_place else {"dies_after_s": chance.uniform(0.005, 0.08)}
         codes.append(life(work, here, **moment))
     codes.append(life(work, elsewhere(kills) if elsewhere is not None else place))
     return codes
