@@ -24,6 +24,7 @@ from agentloop.report import Report
 from agentloop.report import report as report_of
 from agentloop.result import Result
 from agentloop.types.events import Event, SessionStarted
+from agentloop.workspace import Settings
 
 DEFAULT_TASK = "Execute the morning session."
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
@@ -126,8 +127,14 @@ def _as_json(report: Report, result: Result) -> str:
 
 @contextlib.contextmanager
 def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Printer]:
-    """Standard output is for the result alone: what tools print, and their subprocesses, goes to standard error."""
     settings = here(workspace).settings
+    with printing(workspace, settings) as output:
+        yield _Printer(output, output_format, quiet, observing.Observing(settings))
+
+
+@contextlib.contextmanager
+def printing(workspace: Path, settings: Settings) -> Iterator[Output]:
+    """Standard output is for the result alone: what tools print, and their subprocesses, goes to standard error."""
     observing.logging_to(workspace, settings)
     sys.stdout.flush()
     kept = os.dup(1)
@@ -136,7 +143,7 @@ def _printer(workspace: Path, output_format: str, quiet: bool) -> Iterator[_Prin
     sys.stdout = sys.stderr
     try:
         with contextlib.closing(Output(os.dup(kept))) as output, stopped_by_signals():
-            yield _Printer(output, output_format, quiet, observing.Observing(settings))
+            yield output
     finally:
         sys.stdout = before
         os.dup2(kept, 1)

@@ -10,7 +10,7 @@ import click
 
 from agentloop.cli import render
 from agentloop.cli.options import agent_of, frozen_options, json_option, limit_options, print_json, workspace_option
-from agentloop.cli.running import stopped_by_signals
+from agentloop.cli.running import printing
 from agentloop.errors import EXIT_CODES, UsageError
 from agentloop.types.base import Json
 
@@ -63,10 +63,10 @@ def run(
         print_json(forecast) if as_json else click.echo(_forecast_text(forecast))
         return
     rules = Rules(gather_s=gather_s, deadline=_deadline(deadline, datetime.now(UTC)), sessions_at_once=at_once)
-    with stopped_by_signals():
+    with printing(workspace, ready.settings) as output:
         ran = running.run(ready, who, SystemClock(), rules)
-    data = _data(ready, who, ran, forecast)
-    print_json(data) if as_json else click.echo(_text(data))
+        data = _data(ready, who, ran, forecast)
+        output.write((render.as_json(data) if as_json else _text(data)) + "\n")
     ctx.exit(_exit_code(ran))
 
 

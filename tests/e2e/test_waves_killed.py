@@ -52,7 +52,7 @@ def line(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "ANTHROPIC_API_KEY": "emulator"}
+    return {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-nobody-0001"}
 
 
 def killed_at(workspace: Path, url: str, what: str, times: int) -> bool:

@@ -227,7 +227,7 @@ class Simulation:
             match event.body:
                 case ToolFinished(name="look"):
                     read = True
-                case ModelRequested():
+                case ModelRequested(purpose="turn" | "summary"):  # a ping says nothing new
                     given = read
                 case ToolStarted(name="mail", call_id=call_id) if asks and given:
                     assert call_id in self.approved, "a mail was sent after strangers were read"
