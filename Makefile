@@ -33,7 +33,7 @@ layers: setup
 	$(BIN)/lint-imports
 
 tests: setup
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Whole sessions, and workspaces with schedules, on a virtual clock, with seeded faults: make simulate SEEDS=100000
 SEEDS ?= 20000

@@ -22,7 +22,19 @@ _OWN_KEYS = frozenset(
     {"name", "description", "tools", "scene", "playbook", "schedule", "mcp", "facts", "knowledge", "grants", "leaves"}
 )
 _AGENT_SETTINGS = frozenset(
-    {"model", "max_turns", "max_budget_usd", "max_wall_s", "max_tokens", "policy", "effort", "state", "keep_pairs", "root"}
+    {
+        "model",
+        "fallback_model",
+        "max_turns",
+        "max_budget_usd",
+        "max_wall_s",
+        "max_tokens",
+        "policy",
+        "effort",
+        "state",
+        "keep_pairs",
+        "root",
+    }
     | {
         "static_ttl",
         "state_ttl",

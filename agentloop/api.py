@@ -231,6 +231,7 @@ class Agent:
             tools=self._cards(registry),
             policies={"kind": "own"} if self._own_policies else self.policy_settings.data(),
             limits=freeze.limits(self.settings, self.model.card),
+            fallback=freeze.fallbacks(self.settings, self.model.card, self._card),
             played_by=by,
             expected_gap_s=self.settings.expected_gap_s,
             prior=prior(self.sessions, whose),

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 from agentloop.core import cache, costs, tokens
 from agentloop.core.cache import Mark, Part
-from agentloop.core.folding import evolve, prefix_tokens
+from agentloop.core.folding import evolve
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.parts import references
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
 from agentloop.types.blocks import RECALL, Block
-from agentloop.types.events import Event, InputGiven, ModelReplied, ModelRequested, ResultExtracted, ToolFinished
+from agentloop.types.events import Event, FellBack, InputGiven, ModelReplied, ModelRequested, ResultExtracted, ToolFinished
 from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard, Usage
 
@@ -76,7 +77,11 @@ class OtherHands:
         self._deferred = {str(t.get("name")): t for t in state.prefix.tools if t.get("defer_loading")}
         self._pending: list[Part] = []
         self._sent_at = state.started_at
-        self._real = self._estimated = 0
+        self._real, self._estimated = 0, Decimal(0)
+        self._unit = Decimal(1)
+        """Tokens as the first model counts them, for one as the model counts them that speaks now."""
+        self._before = Baselines(naive_usd=Decimal(0), automatic_caching_usd=Decimal(0), every_turn_usd=Decimal(0))
+        """What it came to with the models that spoke before."""
         self._leaves = Decimal(0)
         """What leaves spent: they would have cost the same."""
 
@@ -97,11 +102,25 @@ class OtherHands:
                 if not after.open_calls and after.to_extract is None:
                     self._answered(before, after)
             case ModelReplied(purpose="turn", reply=reply):
-                self._real, self._estimated = self._real + reply.usage.prompt_tokens, self._estimated + before.prompt_tokens
+                self._real += reply.usage.prompt_tokens
+                self._estimated += before.prompt_tokens * self._unit
                 if len(after.turns) > len(before.turns) and not _only_recalls(reply.content):
                     self._step(reply)
+            case FellBack():
+                self._fell_back(before, after)
             case _:
                 pass
+
+    def _fell_back(self, before: State, after: State) -> None:
+        """Whoever else had carried the session would have had to go on with that model too, and with an empty cache."""
+        self._before = self._so_far()
+        self._card, self._real, self._estimated = after.card, 0, Decimal(0)
+        if before.card.tokenizer != after.card.tokenizer:
+            self._unit *= Decimal(before.prompt_tokens) / max(1, after.prompt_tokens)
+        for one in (self._naive, self._automatic, self._every_turn):
+            one.usages = _Usages()
+        self._automatic.forget()
+        self._every_turn.forget()
 
     def _answered(self, before: State, after: State) -> None:
         if not _only_recalls(before.turns[-1].reply):
@@ -125,11 +144,16 @@ class OtherHands:
 
     def baselines(self) -> Baselines:
         """What it comes to."""
-        scale = Decimal(self._real) / Decimal(self._estimated) if self._estimated else Decimal(1)
+        found = self._so_far()
+        return Baselines(**{name: usd + self._leaves for name, usd in found.model_dump().items()})
+
+    def _so_far(self) -> Baselines:
+        """Without leaves."""
+        scale = Decimal(self._real) / self._estimated if self._estimated else Decimal(1)
         return Baselines(
-            naive_usd=self._naive.usages.price(scale, self._card) + self._leaves,
-            automatic_caching_usd=self._automatic.usages.price(scale, self._card) + self._leaves,
-            every_turn_usd=self._every_turn.usages.price(scale, self._card) + self._leaves,
+            naive_usd=self._before.naive_usd + self._naive.usages.price(scale, self._card),
+            automatic_caching_usd=self._before.automatic_caching_usd + self._automatic.usages.price(scale, self._card),
+            every_turn_usd=self._before.every_turn_usd + self._every_turn.usages.price(scale, self._card),
         )
 
 
@@ -200,6 +224,10 @@ class _Automatic:
         self._asked = cache.prompt([Part(b"static", static_tokens)], [], card)
         self._entries: dict[bytes, cache.Entry] = {}
 
+    def forget(self) -> None:
+        """Nothing is in the cache any more."""
+        self._entries = {}
+
     def take(self, step: Step) -> None:
         last = len(self._asked.chain) + len(step.given) - 1
         asked = cache.extended(self._asked, step.given, [Mark(last, "5m")])
@@ -221,6 +249,10 @@ class _EveryTurn:
         """Tokens of each kept reply and of what was given next, and what the reply said."""
         self._summary = 0
         """Thousandths of a token of the summary."""
+
+    def forget(self) -> None:
+        """Nothing is in the cache any more."""
+        self._entries = {}
 
     def take(self, step: Step) -> None:
         usage = _accounted(self._static, self._entries, step).usage(step.output_tokens)

@@ -65,6 +65,8 @@ def portions(state: State, usage: Usage) -> tuple[Portion, ...]:
 
 def new_tokens(state: State) -> int:
     """Estimated tokens behind where the last request ended, its reply included."""
+    if state.sent is not None and state.sent.lost:
+        return state.prompt_tokens
     if state.sent is not None and not state.sent.cut:
         return max(0, state.prompt_tokens - state.sent.prompt_tokens)
     return state.turns[-1].reply_tokens + state.given_tokens if state.turns else 0

@@ -61,6 +61,8 @@ POINTS: dict[str, str] = {
     # what changes the view
     "compaction.decided": "a cut is decided; it is not written",
     "compaction.recorded": "compacted is written; nothing was sent since",
+    "fallback.decided": "another model is to take over; it is not written",
+    "fallback.recorded": "fell_back is written; nothing was asked since",
     "extraction.decided": "what a cheap model made of a result is known; it is not written",
     "extraction.recorded": "result_extracted is written",
     # a person's answer

@@ -1,6 +1,6 @@
 """What a session freezes when it starts: the prefix. And whether it is still the same when the session is taken up again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from agentloop.ports import Blobs, Clock, News
 from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
 from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL
-from agentloop.types.events import FactsSettings, Limits, SessionResumed, ToolCard
+from agentloop.types.events import FactsSettings, Fallback, Limits, SessionResumed, ToolCard
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE
 from agentloop.types.request import Prefix
@@ -123,6 +123,18 @@ def not_seen_once(tools: Sequence[ToolCard], card: ModelCard, made: Prefix) -> s
 def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Prefix:
     """The prefix of a session."""
     return Prefix(model=model, system=system, tools=tools.definitions, effort=effort)
+
+
+def fallbacks(settings: Settings, first: ModelCard, card_of: Callable[[str], ModelCard]) -> tuple[Fallback, ...]:
+    """Who takes over where the model of a session is not available, or refuses. Raises UnknownModel."""
+    cards = {card.id: card for card in map(card_of, settings.fallback_model) if card.id != first.id}
+    return tuple(fallback(card, settings.effort, settings.max_tokens) for card in cards.values())
+
+
+def fallback(card: ModelCard, effort: str | None, max_tokens: int) -> Fallback:
+    """A model that takes over, asked as the one before it as far as it takes that."""
+    taken = effort if card.default_effort is not None else None
+    return Fallback(card=card, effort=taken, max_tokens=min(max_tokens, card.max_output_tokens))
 
 
 def refuse_volatile(made: Prefix, environment: Mapping[str, str], allowed: Sequence[str], agent: str) -> None:

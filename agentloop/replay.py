@@ -17,6 +17,7 @@ from agentloop.core.decide import (
     Compact,
     Deny,
     Effect,
+    FallBack,
     Finish,
     Hold,
     KeepWarm,
@@ -35,6 +36,7 @@ from agentloop.types.events import (
     CallHeld,
     Compacted,
     Event,
+    FellBack,
     InputGiven,
     ModelRequested,
     ResultExtracted,
@@ -125,7 +127,7 @@ def _decided_at(state: State, policies: Policies, event: Event) -> Effect | Keep
 
 def _moves_the_prefix(event: Event) -> bool:
     body = event.body
-    return isinstance(body, Compacted) or (isinstance(body, SessionResumed) and body.prefix is not None)
+    return isinstance(body, Compacted | FellBack) or (isinstance(body, SessionResumed) and body.prefix is not None)
 
 
 def _recorded(event: Event) -> str | None:
@@ -139,6 +141,8 @@ def _recorded(event: Event) -> str | None:
             return f"request ({purpose}) {digest}"
         case Compacted(keep_from=keep_from, segment=segment):
             return f"compact before turn {keep_from}, segment {wire.digest(segment.encode())}"
+        case FellBack(to=to, because=because):
+            return f"fall back to {to.card.id}: {because}"
         case ToolFinished(call_id=call_id, outcome="denied"):
             return f"deny {call_id}"
         case CallHeld(call_id=call_id):
@@ -173,6 +177,8 @@ def _decided(effect: Effect | KeepWarm | None, event: Event) -> str:
         case Settle(call=call, said=said):
             answered = said and getattr(event.body, "content", None) is not None
             return f"settle {call.id}{' by an answer' if answered else ''}"
+        case FallBack(told=told):
+            return f"fall back to {told.to.card.id}: {told.because}"
         case Tell(text=text):
             return f"tell {text}"
         case Finish(outcome=outcome):

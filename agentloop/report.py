@@ -32,11 +32,13 @@ from agentloop.types.usage import TTL_SECONDS, ModelCard, Usage
 
 Usd = Annotated[Decimal, PlainSerializer(lambda d: f"{d:f}", return_type=str)]
 
-Cause = Literal["start", "extends", "cold", "cut", "moved", "summary", "extraction", "keepalive", "failed", "leaves"]
+Cause = Literal[
+    "start", "extends", "cold", "cut", "moved", "fallback", "summary", "extraction", "keepalive", "failed", "leaves"
+]
 """Why a request was billed as it was: the first of a session · it extended the cached one · the cache had expired · a
-compaction came before it · nothing was read though the cache was warm · it asked for the session state · it
-asked a cheap model for facts · it kept the cache warm while tools ran · an attempt that brought no reply. `leaves` are no
-request of the session: what its leaves spent."""
+compaction came before it · nothing was read though the cache was warm · another model had taken over, whose cache was empty ·
+it asked for the session state · it asked a cheap model for facts · it kept the cache warm while tools ran · an attempt that
+brought no reply. `leaves` are no request of the session: what its leaves spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
     if first is None or not isinstance(first.body, SessionStarted):
         raise ValueError("a log starts with session_started")
     state = begin(first.body, first.at)
-    counts, others = _Counts(state.card), OtherHands(state)
+    counts, others = _Counts(), OtherHands(state)
     attempts: list[AttemptCost] = []
     by_cause: dict[str, Decimal] = {}
     for attempt, before, event, after in _followed(state, stream):
@@ -186,8 +188,7 @@ def _followed(state: State, events: Iterable[Event]) -> Iterator[_Followed]:
 class _Counts:
     """What is counted event by event, whatever the state is."""
 
-    def __init__(self, card: ModelCard) -> None:
-        self._card = card
+    def __init__(self) -> None:
         self.last_at: datetime | None = None
         self.bill = Bill()
         self.uncertain: list[str] = []
@@ -208,24 +209,24 @@ class _Counts:
         match event.body:
             case ModelReplied(turn=turn, reply=reply):
                 self.attempts += 1
-                self._pay(costs.bill(reply.usage, reply.priced_by or self._card))
+                self._pay(costs.bill(reply.usage, reply.priced_by or before.card))
                 self.uncertain += _uncertain(turn, reply)
             case ModelFailed(failure=failure):
                 self.attempts, self.failed_attempts = self.attempts + 1, self.failed_attempts + 1
                 if failure.usage is not None:
                     self._pay(costs.bill(failure.usage, _asked_card(before)))
             case ToolFinished() as finished:
-                self._finished(finished)
+                self._finished(finished, before.card.tokenizer)
             case ResultExtracted(call_id=call_id, content=str(content)):
                 shown = next(r.content for r in before.results if r.call_id == call_id)
-                self.trimmed_tokens += self._tokens(shown) - self._tokens(content)
+                self.trimmed_tokens += _tokens(shown, before.card.tokenizer) - _tokens(content, before.card.tokenizer)
             case _:
                 pass
 
     def _pay(self, bill: Bill) -> None:
         self.bill = costs.total((self.bill, bill))
 
-    def _finished(self, finished: ToolFinished) -> None:
+    def _finished(self, finished: ToolFinished, tokenizer: str) -> None:
         self.tool_calls += 1
         self.tool_errors += finished.is_error
         self.leaves += finished.leaves or ()
@@ -233,10 +234,11 @@ class _Counts:
             self.unknown_outcomes.append(f"{finished.name} {finished.call_id}")
         if finished.raw is not None:
             self.trimmed_results += 1
-            self.trimmed_tokens += finished.raw.tokens - self._tokens(finished.content)
+            self.trimmed_tokens += finished.raw.tokens - _tokens(finished.content, tokenizer)
 
-    def _tokens(self, content: str | list[Json]) -> int:
-        return estimate(content, self._card.tokenizer) if isinstance(content, str) else 0
+
+def _tokens(content: str | list[Json], tokenizer: str) -> int:
+    return estimate(content, tokenizer) if isinstance(content, str) else 0
 
 
 def _asked_card(state: State) -> ModelCard:
@@ -277,6 +279,8 @@ def _cause(state: State, replied: ModelReplied, cut: Compacted | None) -> Cause:
         return replied.purpose
     if state.sent is None:
         return "start"
+    if state.sent.lost:
+        return "fallback"
     if cut is not None:
         return "cut"
     assert state.pending is not None

@@ -11,6 +11,7 @@ from agentloop.types import blocks
 from agentloop.types.blocks import RECALL, Blocks
 from agentloop.types.events import (
     Event,
+    FellBack,
     ModelFailed,
     ModelReplied,
     ModelRequested,
@@ -47,6 +48,7 @@ def trimmed(events: Sequence[Event]) -> dict[int, list[Trimmed]]:
     found: dict[int, list[Trimmed]] = {}
     by_call: dict[str, Trimmed] = {}
     asked: ModelRequested | None = None
+    card = start.card
     for event in events:
         match event.body:
             case ToolFinished(turn=turn, call_id=call_id, raw=raw) as finished if raw is not None:
@@ -55,14 +57,16 @@ def trimmed(events: Sequence[Event]) -> dict[int, list[Trimmed]]:
             case ModelRequested(purpose="extraction") as asked:
                 pass
             case ModelReplied(purpose="extraction", reply=reply) if asked is not None and asked.call_id in by_call:
-                by_call[asked.call_id].asked_usd += costs.cost(reply.usage, reply.priced_by or start.card)
+                by_call[asked.call_id].asked_usd += costs.cost(reply.usage, reply.priced_by or card)
             case ModelFailed(purpose="extraction", failure=failure) if asked is not None and asked.call_id in by_call:
                 if failure.usage is not None:
-                    by_call[asked.call_id].asked_usd += costs.cost(failure.usage, asked.asked_of or start.card)
+                    by_call[asked.call_id].asked_usd += costs.cost(failure.usage, asked.asked_of or card)
             case ResultExtracted(call_id=call_id, content=content, detail=detail) if call_id in by_call:
                 _settled(by_call[call_id], content, detail, asked)
             case ModelReplied(purpose="turn", reply=reply):
-                _recalled(list(by_call.values()), reply.content, costs.cost(reply.usage, reply.priced_by or start.card))
+                _recalled(list(by_call.values()), reply.content, costs.cost(reply.usage, reply.priced_by or card))
+            case FellBack(to=to):
+                card = to.card
             case _:
                 pass
     return found

@@ -41,6 +41,8 @@ class Settings(Strict):
     provider: Literal["scripted", "anthropic"] = "anthropic"
     """Who plays the model: the agent's playbook, offline, or the Messages API."""
     model: str = "claude-sonnet-5-5"
+    fallback_model: tuple[str, ...] = ()
+    """Who takes over where the model is not available, or refuses, in this order: it starts with an empty cache."""
     base_url: str | None = None
     policy: Literal["rent", "never", "keep_pairs", "every_turn"] = "rent"
     state: Literal["engine", "model"] = "engine"
@@ -106,6 +108,11 @@ class Settings(Strict):
     """Whether sessions make OpenTelemetry spans (extra `otel`); where they go is said by `OTEL_EXPORTER_OTLP_*`."""
     otel_content: bool = False
     """Whether the spans hold what the model was told and said, and what went into tools and came out."""
+
+    @field_validator("fallback_model", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return _by_comma(value) if isinstance(value, str) else value
 
     @field_validator("database_url", mode="before")
     @classmethod
@@ -209,7 +216,7 @@ def _from_toml(path: Path, *, whole: bool) -> dict[str, Any]:
 
 
 def _by_comma(value: str) -> tuple[str, ...]:
-    return tuple(value.split(","))
+    return tuple(value.split(",")) if value else ()
 
 
 def _as_arguments(value: str) -> tuple[str, ...]:

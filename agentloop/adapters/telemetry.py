@@ -20,6 +20,7 @@ from agentloop.types.events import (
     CallHeld,
     Compacted,
     Event,
+    FellBack,
     ModelFailed,
     ModelReplied,
     SessionEnded,
@@ -187,8 +188,8 @@ def observer() -> Callable[[Event, State], None]:
     def observe(event: Event, state: State) -> None:
         nonlocal cut_before
         _say(log.bind(session=state.session_id, turn=state.asked), event, state, cut_before)
-        if isinstance(event.body, Compacted | ModelReplied):
-            cut_before = isinstance(event.body, Compacted)  # the first request after a cut misses, as it should
+        if isinstance(event.body, Compacted | FellBack | ModelReplied):
+            cut_before = not isinstance(event.body, ModelReplied)  # the first request after a cut misses, as it should
 
     return observe
 
@@ -213,6 +214,8 @@ def _say(bound: Any, event: Event, state: State, cut_before: bool) -> None:
             bound.warning("call_held", tool=name, call=call_id, reason=reason)
         case Compacted(keep_from=keep_from, decision=decision):
             bound.info("compacted", keep_from=keep_from, reason=decision.reason)
+        case FellBack(to=to, because=because, detail=detail):
+            bound.warning("fell_back", model=to.card.id, because=because, detail=detail)
         case SessionEnded(outcome=outcome, detail=detail):
             bound.info("session_ended", outcome=outcome, detail=detail)
         case _:

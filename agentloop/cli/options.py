@@ -66,6 +66,7 @@ def frozen_options(command: Command) -> Command:
     """What is frozen when a session starts."""
     for option in (
         click.option("--model", help="Model id."),
+        click.option("--fallback-model", help="Who takes over from a model that is not available, or refuses."),
         click.option("--policy", type=click.Choice(["rent", "never", "keep_pairs", "every_turn"]), help="Compaction."),
         click.option("--state", type=click.Choice(["engine", "model"]), help="Who writes the session state."),
         click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),

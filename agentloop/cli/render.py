@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from agentloop.report import Report
 from agentloop.types import blocks
 from agentloop.types.base import compact
-from agentloop.types.events import Body, Compacted, Event, InputGiven, ModelFailed, ModelReplied, SessionEnded, ToolFinished
+from agentloop.types.events import (
+    Body,
+    Compacted,
+    Event,
+    FellBack,
+    InputGiven,
+    ModelFailed,
+    ModelReplied,
+    SessionEnded,
+    ToolFinished,
+)
 from agentloop.types.leaves import LeafRun
 
 if TYPE_CHECKING:
@@ -23,6 +33,7 @@ CAUSES = {
     "cut": "right after a compaction",
     "cold": "the cache had expired",
     "moved": "warm, yet nothing was read",
+    "fallback": "another model had taken over",
     "summary": "asked for the session state",
     "extraction": "asked a cheap model for the facts of a result",
     "keepalive": "kept the cache warm while tools ran",
@@ -204,6 +215,8 @@ def _lines(body: Body) -> list[str]:
             return [f"   {'✗' if is_error else '←'} {name}: {first}{cut}", *map(safe, ran)]
         case Compacted(keep_from=keep_from, decision=decision):
             return ["", f"── compaction: turns up to {keep_from} left the view ({safe(decision.reason)})"]
+        case FellBack(detail=detail):
+            return ["", f"── another model takes over: {safe(detail)}"]
         case ModelFailed(failure=failure):
             return [f"   ✗ {failure.error_type}: {safe(failure.message)}"]
         case SessionEnded(outcome=outcome, detail=detail):

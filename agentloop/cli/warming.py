@@ -12,7 +12,7 @@ from agentloop.adapters.system_clock import SystemClock
 from agentloop.cli import render
 from agentloop.cli.options import agent_of, json_option, print_json, workspace_option
 from agentloop.core import costs, prewarming, wire
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.prewarming import Prewarming
 from agentloop.errors import AgentLoopError, UsageError
 from agentloop.types.base import Json

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from agentloop.types.events import Compacted, Event, InputGiven, ModelReplied, ResultExtracted, ToolFinished
+from agentloop.types.events import Compacted, Event, FellBack, InputGiven, ModelReplied, ResultExtracted, ToolFinished
 
 
 class Crashes(NamedTuple):
@@ -29,7 +29,7 @@ def _forward(event: Event) -> bool:
             return outcome != "unknown"
         case InputGiven(source=source):
             return source == "user"
-        case ModelReplied() | ResultExtracted() | Compacted():
+        case ModelReplied() | ResultExtracted() | Compacted() | FellBack():
             return True
         case _:
             return False

@@ -5,12 +5,12 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Literal
 
-from agentloop.core import costs, cuts, extraction, keepalive, parking, permits, results, tokens, view
+from agentloop.core import costs, cuts, extraction, falling_back, keepalive, parking, permits, results, tokens, view
 from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Call
-from agentloop.types.events import Decision, Outcome, ToolCard, ToolFinished
+from agentloop.types.events import Because, Decision, FellBack, Outcome, ToolCard, ToolFinished
 from agentloop.types.request import Request
 
 MAX_PAUSES = 10
@@ -97,6 +97,13 @@ class Compact:
 
 
 @dataclass(frozen=True)
+class FallBack:
+    """Let the next model of the chain take over."""
+
+    told: FellBack
+
+
+@dataclass(frozen=True)
 class Tell:
     """Say something to the model that no user said."""
 
@@ -115,7 +122,7 @@ class Finish:
     """When it is to go on."""
 
 
-Effect = CallModel | RunTools | Hold | Deny | AskAbout | Settle | Compact | Tell | Finish
+Effect = CallModel | RunTools | Hold | Deny | AskAbout | Settle | Compact | FallBack | Tell | Finish
 
 
 def decide(state: State, policies: Policies, now: datetime) -> Effect:
@@ -278,7 +285,8 @@ def _answer_to_trouble(state: State, policies: Policies) -> Effect | None:
         case "paused":
             return Finish("failed", f"the API paused its own tools {trouble.times} times")
         case "refused":
-            return Finish("refused", f"the model refused{': ' + trouble.detail if trouble.detail else ''}")
+            said = f"the model refused{': ' + trouble.detail if trouble.detail else ''}"
+            return _fallback(state, "refused", said) or Finish("refused", said)
         case "window_exceeded":
             return _shrink(state, policies, "the context window is full")
         case "unknown_stop":
@@ -300,12 +308,19 @@ def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
         case "unauthorized":
             return Finish("unauthorized", failure.message)
         case "unavailable" | "not_an_answer":
-            return Finish("provider_unavailable", f"{failure.message} ({failure.attempt} attempts)")
+            said = f"{failure.message} ({failure.attempt} attempts)"
+            return _fallback(state, "unavailable", said) or Finish("provider_unavailable", said)
         case "model_not_found":
             chosen = f"agent '{state.agent}' chose it when the session started, and a session keeps its model"
-            return Finish("failed", f"{failure.message}; {chosen}: start a new one with --model")
+            missing = Finish("failed", f"{failure.message}; {chosen}: start a new one with --model")
+            return _fallback(state, "model_not_found", failure.message) or missing
         case "invalid_request":
             return Finish("failed", failure.message)
+
+
+def _fallback(state: State, because: Because, said: str) -> FallBack | None:
+    told = falling_back.following(state, because, said)
+    return FallBack(told) if told is not None else None
 
 
 def _shrink(state: State, policies: Policies, why: str) -> Effect:

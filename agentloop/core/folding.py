@@ -6,10 +6,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
-from agentloop.core import costs, extraction, keepalive, replies, results, tokens
+from agentloop.core import costs, extraction, falling_back, keepalive, measuring, replies, results, tokens
 from agentloop.core.lifetimes import REMEMBERED
 from agentloop.core.permits import Permits
-from agentloop.core.state import Segment, State, Trouble, Turn, changed
+from agentloop.core.state import Segment, State, Trouble, changed
 from agentloop.types import blocks
 from agentloop.types.blocks import Blocks
 from agentloop.types.events import (
@@ -19,6 +19,7 @@ from agentloop.types.events import (
     Compacted,
     Event,
     FactsSettings,
+    FellBack,
     InputGiven,
     ModelFailed,
     ModelReplied,
@@ -30,8 +31,6 @@ from agentloop.types.events import (
     ToolFinished,
     ToolStarted,
 )
-from agentloop.types.request import Prefix
-from agentloop.types.usage import ModelCard
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -52,7 +51,7 @@ def begin(body: SessionStarted, at: datetime) -> State:
         session_id=body.session_id,
         agent=body.agent,
         prefix=body.prefix,
-        prefix_tokens=prefix_tokens(body.prefix, body.card),
+        prefix_tokens=measuring.prefix_tokens(body.prefix, body.card),
         card=body.card,
         limits=body.limits,
         tools=body.tools,
@@ -62,16 +61,9 @@ def begin(body: SessionStarted, at: datetime) -> State:
         running_since=at,
         expected_gap_s=body.expected_gap_s,
         prior=body.prior,
+        fallback=body.fallback,
         permits=Permits.of(body.grants, body.leaf),
     )
-
-
-def prefix_tokens(prefix: Prefix, card: ModelCard) -> int:
-    """Estimated tokens of tools and system prompt, with what the API adds for them; deferred tools stand outside."""
-    family = card.tokenizer
-    tools = sum(tokens.tool_tokens(t, family) for t in prefix.tools if not t.get("defer_loading"))
-    added = tokens.weights(family).frame + (card.tool_system_tokens if prefix.tools else 0)
-    return tools + tokens.estimate(prefix.system, family) + added
 
 
 def evolve(state: State, event: Event) -> State:
@@ -113,6 +105,8 @@ def evolve(state: State, event: Event) -> State:
             return results.extracted(state, extracted)
         case Compacted() as compacted:
             return _compacted(state, compacted)
+        case FellBack(to=to):
+            return falling_back.fell_back(state, to)
         case SessionResumed() as resumed:
             return _resumed(state, resumed, event.at)
         case SessionEnded(outcome=outcome, detail=detail, until=until):
@@ -209,7 +203,7 @@ def _compacted(state: State, compacted: Compacted) -> State:
     state = changed(
         state,
         turns=turns,
-        turns_tokens=_turns_tokens(turns),
+        turns_tokens=measuring.turns_tokens(turns),
         call_ids=frozenset(c.id for t in turns for c in blocks.calls(t.reply)),
         keep_from=compacted.keep_from,
         segments=(*state.segments, segment),
@@ -221,24 +215,7 @@ def _compacted(state: State, compacted: Compacted) -> State:
         trouble=None if state.trouble is not None and state.trouble.kind == "window_exceeded" else state.trouble,
         failure=None,
     )
-    return _without_thinking(state) if compacted.thinking_dropped else state
-
-
-def _without_thinking(state: State) -> State:
-    family = state.card.tokenizer
-    turns = tuple(
-        replace(
-            t,
-            reply=blocks.without_thinking(t.reply),
-            reply_tokens=t.reply_tokens - tokens.blocks_tokens(blocks.only_thinking(t.reply), family),
-        )
-        for t in state.turns
-    )
-    return changed(state, turns=turns, turns_tokens=_turns_tokens(turns), thinking_from=state.keep_from + len(turns))
-
-
-def _turns_tokens(turns: tuple[Turn, ...]) -> int:
-    return sum(t.reply_tokens for t in turns) + sum(t.given_tokens for t in turns[1:])
+    return measuring.without_thinking(state) if compacted.thinking_dropped else state
 
 
 def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
@@ -263,5 +240,5 @@ def _resumed(state: State, resumed: SessionResumed, at: datetime) -> State:
         state = changed(results.answered(state), repeats=("", 0), invalid_turns=0)
     if resumed.prefix is None:
         return state
-    moved = changed(state, prefix=resumed.prefix, prefix_tokens=prefix_tokens(resumed.prefix, state.card), sent=None)
-    return _without_thinking(moved) if state.card.checks_thinking_prefix else moved
+    moved = changed(state, prefix=resumed.prefix, prefix_tokens=measuring.prefix_tokens(resumed.prefix, state.card), sent=None)
+    return measuring.without_thinking(moved) if state.card.checks_thinking_prefix else moved

@@ -11,7 +11,7 @@ from agentloop.core.permits import Permits
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call, Message
-from agentloop.types.events import BudgetSeen, Effect, Limits, ModelRequested, Outcome, Prior, ToolCard, ToolFinished
+from agentloop.types.events import BudgetSeen, Effect, Fallback, Limits, ModelRequested, Outcome, Prior, ToolCard, ToolFinished
 from agentloop.types.request import Breakpoint, Failure, Prefix
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
@@ -100,6 +100,8 @@ class Sent(NamedTuple):
     """Where it asked for cache entries."""
     pinged_s: float = 0.0
     """Seconds from when it was sent to the last ping."""
+    lost: bool = False
+    """Nothing of it is in the cache: the session speaks to another model since."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,8 @@ class State:
     """What was announced of them when the session started."""
     prior: Prior | None = None
     """What was known then of the agent's earlier sessions."""
+    fallback: tuple[Fallback, ...] = ()
+    """Who takes over next where the model is not available, or refuses."""
     counted: float = 1.0
     """Tokens that the API counted in the last prompt, as a multiple of those estimated."""
     rent_usd: Decimal = Decimal(0)

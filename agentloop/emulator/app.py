@@ -207,10 +207,11 @@ class Emulator:
         """The fault that is planned for this request. Raises ApiError where it is a refusal."""
         if not self._faults.rules:
             return None
+        model = calls.model(call.body) if endpoint == "messages" and self._faults.ask_for_models else None
         with self._lock:
             self._arrived[endpoint] += 1
             number = self._arrived[endpoint]
-            fault = self._faults.at(endpoint, number)
+            fault = self._faults.at(endpoint, number, model)
             if fault is not None:
                 hit = {"endpoint": endpoint, "request": number, "fault": fault.fault, "request_id": call.request_id}
                 self._hit.append(hit)

@@ -73,6 +73,15 @@ def parsed(body: bytes) -> Json:
     return value
 
 
+def model(body: bytes) -> str | None:
+    """The model that a request asks; None where its body does not say."""
+    try:
+        named = parsed(body).get("model")
+    except (ApiError, UnicodeDecodeError):
+        return None
+    return named if isinstance(named, str) else None
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 

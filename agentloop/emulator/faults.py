@@ -88,17 +88,23 @@ class Rule(Fault):
     requests: tuple[int, ...] = ()
     share: float = Field(default=0.0, ge=0, le=1)
     """The probability that it hits a request."""
+    model: str | None = None
+    """Only requests that ask this model are hit; all of them, where neither numbers nor a share are given."""
 
     @model_validator(mode="after")
     def _hits_something(self) -> "Rule":
-        if self.request is None and not self.requests and not self.share:
-            raise ValueError("expected 'request', 'requests' or 'share': which requests does the fault hit?")
+        if self.request is None and not self.requests and not self.share and self.model is None:
+            raise ValueError("expected 'request', 'requests', 'share' or 'model': which requests does the fault hit?")
+        if self.model is not None and self.endpoint != "messages":
+            raise ValueError(f"'model' is for requests to messages; found the endpoint '{self.endpoint}'")
         if self.endpoint != "messages" and self.fault in INTERRUPTIONS | DISTORTIONS:
             raise ValueError(f"'{self.fault}' is a fault of a message; the endpoint '{self.endpoint}' answers with none")
         return self
 
     def hits(self, number: int) -> bool:
         """Whether this request is named."""
+        if self.request is None and not self.requests:
+            return self.model is not None and not self.share
         return number == self.request or number in self.requests
 
 
@@ -141,9 +147,14 @@ class Faults:
             raise ConfigError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from e
         return cls(file.faults, file.seed)
 
-    def at(self, endpoint: str, number: int) -> Fault | None:
-        """The fault that hits the request of this number: one that names it, else one that chance brings."""
-        rules = [r for r in self.rules if r.endpoint == endpoint]
+    @property
+    def ask_for_models(self) -> bool:
+        """Whether it matters which model a request asks."""
+        return any(r.model is not None for r in self.rules)
+
+    def at(self, endpoint: str, number: int, model: str | None = None) -> Fault | None:
+        """The fault that hits the request of this number, to this model: one that names it, else one that chance brings."""
+        rules = [r for r in self.rules if r.endpoint == endpoint and r.model in (None, model)]
         if not rules:
             return None
         if (named := next((r for r in rules if r.hits(number)), None)) is not None:

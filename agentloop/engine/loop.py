@@ -5,7 +5,20 @@ from datetime import datetime
 from typing import assert_never
 
 from agentloop.core.choices import Policies
-from agentloop.core.decide import AskAbout, CallModel, Compact, Deny, Effect, Finish, Hold, RunTools, Settle, Tell, decide
+from agentloop.core.decide import (
+    AskAbout,
+    CallModel,
+    Compact,
+    Deny,
+    Effect,
+    FallBack,
+    Finish,
+    Hold,
+    RunTools,
+    Settle,
+    Tell,
+    decide,
+)
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
 from agentloop.crash_points import reached
@@ -88,6 +101,10 @@ def perform(effect: Effect, state: State, policies: Policies, shell: Shell, now:
                 ),
             )
             reached("compaction.recorded")
+        case FallBack(told=told):
+            reached("fallback.decided")
+            yield Happened(now, told)
+            reached("fallback.recorded")
         case Tell(text=text, about=about):
             yield Happened(now, InputGiven(content=(blocks.text(text),), source="engine", about=about))
         case Finish(outcome=outcome, detail=detail, until=until):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from agentloop.core import delegating, wire
 from agentloop.core.delegating import Pot
-from agentloop.core.folding import fold, prefix_tokens
+from agentloop.core.folding import fold
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.state import State
 from agentloop.crash_points import reached
 from agentloop.errors import AgentLoopError

@@ -13,6 +13,7 @@ from agentloop.types.events import (
     CallHeld,
     Compacted,
     Event,
+    FellBack,
     ModelFailed,
     ModelReplied,
     SessionEnded,
@@ -26,6 +27,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tokens": ("Tokens, by how they were billed.", ("agent", "model", "kind")),
     "cost_usd": ("USD: recorded usage times prices.", ("agent", "model")),
     "compactions": ("Compactions.", ("agent", "model")),
+    "fallbacks": ("Models that took over from one that was not available, or refused.", ("agent", "model", "because")),
     "attempts": ("Requests to the API, by what came of them.", ("agent", "model", "result")),
     "faults": ("Attempts that brought no reply, by kind.", ("agent", "kind")),
     "tool_calls": ("Tool calls, by what came of them.", ("agent", "tool", "outcome")),
@@ -95,6 +97,8 @@ class Metrics:
                 self.count("calls_held", agent, _known(name, state))
             case Compacted():
                 self.count("compactions", agent, state.prefix.model)
+            case FellBack(because=because):
+                self.count("fallbacks", agent, state.prefix.model, because)
             case SessionEnded(outcome=outcome):
                 self.count("sessions", agent, outcome)
                 with self._lock:

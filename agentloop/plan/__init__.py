@@ -14,7 +14,7 @@ from pydantic import PlainSerializer
 
 from agentloop.core import costs
 from agentloop.core.calibration import Calibration
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.plan.costing import Costs, costs_of
 from agentloop.plan.defaults import KINDS, usual
 from agentloop.plan.past import Past

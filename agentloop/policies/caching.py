@@ -74,7 +74,7 @@ class FourMarks(Settings):
 def _previous_end(state: State, messages: Sequence[Message], ttl: WrittenTtl) -> Breakpoint | None:
     """Where the last request ended. After a cut there is nothing left to be read there."""
     sent = state.sent
-    if sent is None or sent.cut:
+    if sent is None or sent.cut or sent.lost:
         return None
     if sent.given_blocks:
         return _last(messages, len(messages) - 1, ttl, sent.given_blocks if sent.once_from is None else sent.once_from)

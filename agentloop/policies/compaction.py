@@ -108,6 +108,8 @@ class Rent(Settings):
     def _warm(self, state: State, now: datetime) -> bool:
         """Whether the last request is still cached, if it ever was: by the clock, never by the last reply's usage."""
         assert state.sent is not None
+        if state.sent.lost:
+            return False
         ttl = self.ttl
         if ttl == "auto":
             ttl = state.sent.ttl or ("5m" if self.edition == 1 else "off")

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from agentloop.core import costs
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.tokens import blocks_tokens
 from agentloop.core.wire import SYSTEM, body
 from agentloop.errors import UsageError

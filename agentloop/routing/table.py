@@ -14,7 +14,6 @@ from pydantic import Field
 from agentloop.core import costs
 from agentloop.errors import ConfigError
 from agentloop.types.base import Settings
-from agentloop.types.request import Failure
 from agentloop.types.usage import ModelCard
 
 OTHER = "other"
@@ -139,32 +138,6 @@ def price_step(card: ModelCard) -> int | None:
 def _rough_usd(card: ModelCard, prompt_tokens: int) -> Decimal:
     prices = costs.prices_for(card, prompt_tokens)
     return prompt_tokens * (prices.input + USUAL_OUTPUT_SHARE * prices.output) / costs.MILLION
-
-
-def fallen_back(taken: Route, because: str, models: Callable[[str], ModelCard]) -> Route | None:
-    """The route after this one has failed, its reason saying what happened; None where nobody is left to ask.
-
-    For a leaf or a sub-task that is asked anew from its beginning: a session that has turns keeps its model.
-    """
-    if not taken.fallback:
-        return None
-    card, rest = models(taken.fallback[0]), taken.fallback[1:]
-    effort = taken.effort if card.default_effort is not None else None
-    reason = f"{taken.model} {because}; {card.id} is next in the fallback chain of '{taken.kind}'"
-    return Route(taken.kind, card.id, effort, min(taken.max_tokens, card.max_output_tokens), rest, reason)
-
-
-def falls_back_after(failure: Failure) -> str | None:
-    """What a failed request says for a fallback, as the middle of a sentence; None where another model would not help."""
-    if failure.retry_in_s is not None:
-        return None
-    match failure.kind:
-        case "unavailable" | "not_an_answer":
-            return f"is not available ({failure.error_type})"
-        case "model_not_found":
-            return "is not there"
-        case _:
-            return None
 
 
 def unknown_models(table: Table, models: Mapping[str, object]) -> list[str]:

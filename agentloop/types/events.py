@@ -7,7 +7,7 @@ model_failed         one attempt failed                      tool_started    a c
 tool_finished        its answer, as the model sees it        result_extracted  facts that a cheap model made of it
 call_held            a call waits for a person               call_answered   what the person said
 budget_seen          a budget shared with others has little or no room for the next request
-compacted            the oldest turns left the view
+compacted            the oldest turns left the view     fell_back       another model takes over
 session_ended        the outcome                             session_resumed a person chose to go on after it
 """
 
@@ -46,6 +46,9 @@ Outcome = Literal[
 ]
 
 ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown", "denied"]
+
+Because = Literal["unavailable", "model_not_found", "refused"]
+"""Why another model takes over."""
 
 FactsMode = Literal["facts", "see_once", "keep"]
 """How the model is shown a large result: as facts; whole in the next request and as facts ever after; whole."""
@@ -154,6 +157,15 @@ class Prior(Frozen):
     """Seconds to the next start that the agent's schedule announces, where that is within the hour."""
 
 
+class Fallback(Frozen):
+    """A model that takes over where the one before it in the chain is not available, or refuses."""
+
+    card: ModelCard
+    effort: str | None = None
+    max_tokens: int = 64_000
+    """Output tokens of one of its replies, at most."""
+
+
 class SessionStarted(Frozen):
     """The first line."""
 
@@ -183,6 +195,8 @@ class SessionStarted(Frozen):
     """What its spending is counted to; None: its agent."""
     leaf: LeafOf | None = None
     """Set where another session delegated it."""
+    fallback: tuple[Fallback, ...] = ()
+    """Who takes over where a model is not available, or refuses, in this order."""
 
 
 class InputGiven(Frozen):
@@ -319,6 +333,16 @@ class Compacted(Frozen):
     thinking_dropped: bool = False
 
 
+class FellBack(Frozen):
+    """From here on the session speaks to the next model of its chain."""
+
+    type: Literal["fell_back"] = "fell_back"
+    to: Fallback
+    because: Because
+    detail: str
+    prefix_digest: str
+
+
 class SessionResumed(Frozen):
     """Somebody chose to go on with a session that had ended, or under other limits or another prefix."""
 
@@ -354,6 +378,7 @@ Body = Annotated[
     | CallAnswered
     | BudgetSeen
     | Compacted
+    | FellBack
     | SessionResumed
     | SessionEnded,
     Field(discriminator="type"),

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from agentloop.core import costs
 from agentloop.core.costs import MILLION
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
 from agentloop.types.events import Event, ModelReplied, ModelRequested, SessionEnded, SessionStarted

@@ -29,6 +29,18 @@ def test_a_named_request_comes_before_chance() -> None:
     assert plan.at("batches", 1) is None
 
 
+def test_a_fault_can_be_that_of_one_model() -> None:
+    plan = Faults.of({"model": "a", "fault": 529}, {"model": "b", "request": 2, "fault": 500}, {"request": 3, "fault": 503})
+
+    def hit(number: int, model: str | None) -> str | None:
+        fault = plan.at("messages", number, model)
+        return fault.fault if fault is not None else None
+
+    assert [hit(n, "a") for n in (1, 2)] == ["529", "529"]
+    assert [hit(n, "b") for n in (1, 2, 3)] == [None, "500", "503"]
+    assert [hit(n, None) for n in (1, 3)] == [None, "503"]
+
+
 def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "faults.yaml"
     file.write_text("seed: 7\nfaults:\n  - request 3: 529\n  - {request: 5, fault: 429, retry_after_s: 2}\n", "utf-8")
@@ -48,6 +60,7 @@ def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
         ([{"fault": 529}], "which requests does the fault hit"),
         ([{"request": 1, "fault": 529, "retry": 2}], "Extra inputs"),
         ([{"endpoint": "models", "request": 1, "fault": "stall"}], "'stall' is a fault of a message"),
+        ([{"endpoint": "batches", "model": "a", "fault": 529}], "'model' is for requests to messages"),
         ({"fault": []}, "faults"),
         ([{"request": 1, "fault": "stall", "seconds": float("inf")}], "finite number"),
         ("none", "^faults: Input"),

@@ -61,6 +61,11 @@ class MessagesApi:
         self._gone: set[str] = set()
         self._paused: list[list[str]] = []
 
+    def takes_over(self, model: str, largest_answer: int, checks_thinking: bool) -> None:
+        """From here on another model is asked. It reads no thinking of the one before it."""
+        self._model, self._largest_answer, self._checks_thinking = model, largest_answer, checks_thinking
+        self._signed.clear()
+
     def receive(self, body: bytes) -> None:
         """Take a request. Raises Refused."""
         _require(len(body) <= LARGEST, "request_too_large")

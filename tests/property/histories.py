@@ -50,6 +50,7 @@ from agentloop.types.blocks import Block
 from agentloop.types.events import (
     Event,
     FactsSettings,
+    Fallback,
     InputGiven,
     Limits,
     ModelFailed,
@@ -327,11 +328,19 @@ class Player:
         end = request["messages"][-1]["content"][-1].get("text", "")
         if end.startswith(_QUESTION):
             yield self._summary(step, k, request)
-        elif step.fails and not end.startswith(GO_ON) and (step.fails != "prompt_too_long" or len(request["messages"]) > 3):
-            yield _failure(step.fails, retry_in_s=None)
+        elif self._fails(step, request, end):
+            yield _failure(str(step.fails), retry_in_s=None)
         else:
             paused = self._step(k - 1).kind == "pause" and request["messages"][-1]["role"] == "assistant"
             yield self._reply(step, k, content(step, k, paused, _last_handle(body)), request)
+
+    def _fails(self, step: Step, request: Json, end: str) -> bool:
+        """Whether nobody answers: where another model may be asked, it is the first one alone that is away."""
+        if step.fails is None or end.startswith(GO_ON):
+            return False
+        if step.fails == "prompt_too_long" and len(request["messages"]) <= 3:
+            return False
+        return step.fails == "model_not_found" or request["model"] == self._scenario.card.id
 
     def _facts(self, body: bytes, request: Json) -> Iterator[Failure | Reply]:
         """What a cheap model makes of a result: by the bytes of the request, so that it is the same again."""
@@ -361,7 +370,7 @@ class Player:
         return steps[k] if 0 <= k < len(steps) else LAST
 
     def _reply(self, step: Step, k: int, made: tuple[Block, ...], request: Json) -> Reply:
-        known = self._scenario.card
+        known = self._scenario.card_of(request["model"])
         size = sum(p.tokens for p in parts_of(request, known)[0])
         usage = step.usage or Usage(input_tokens=size, output_tokens=min(request["max_tokens"], 40 + 7 * k))
         other = known.model_copy(update={"id": "claude-other", "prices": (OTHER,)})
@@ -442,9 +451,15 @@ class Scenario(NamedTuple):
     """How many lines the log has when the user says something that nobody asked for."""
     facts_card: ModelCard | None = None
     """A cheap model that is asked for the facts of what `look_up` and `put_row` return."""
+    fallback: tuple[ModelCard, ...] = ()
+    """Who takes over, one after the other."""
 
     def __repr__(self) -> str:
         return _brief(self)
+
+    def card_of(self, model: str) -> ModelCard:
+        """One of the models that it may speak to."""
+        return next(c for c in (self.card, *self.fallback) if c.id == model)
 
     @property
     def registry(self) -> Registry:
@@ -465,6 +480,7 @@ class Scenario(NamedTuple):
             policies=self.policies.data(),
             limits=self.limits,
             played_by="test",
+            fallback=tuple(Fallback(card=c, max_tokens=c.max_output_tokens) for c in self.fallback),
         )
 
     def _asking(self, known: ToolCard) -> ToolCard:
@@ -773,6 +789,10 @@ budgets = _built(
     max_budget_usd=st.sampled_from((Decimal("0.02"), Decimal("0.05"), Decimal("0.3"), Decimal("1.5"))),
     max_tokens=st.sampled_from((1_500, 8_000)),
 )
+_SECOND = card(id="claude-second", tokenizer="claude-3-to-4.6", prices=(OTHER,))
+_CHECKING = card(id="claude-second", checks_thinking_prefix=True, max_output_tokens=2_000)
+_THIRD = card(id="claude-third", context_window=40_000, prices=(OTHER,))
+_CHAINS: tuple[tuple[ModelCard, ...], ...] = ((), (), (), (_SECOND,), (_CHECKING, _THIRD))
 _interrupts = st.one_of(st.none(), st.none(), st.integers(2, 60))
 waits = _built(Limits, max_wall_s=st.sampled_from((30.0, 4_000.0)))
 
@@ -797,6 +817,7 @@ def scenarios(
         with_tools=draw(st.sampled_from((True,) * 7 + (False,))),
         interrupted_at=draw(interrupts),
         told_at=draw(interrupts),
+        fallback=draw(st.sampled_from(_CHAINS)),
     )
 
 

@@ -90,13 +90,13 @@ def test_every_value_of_the_facts_stands_in_the_result(scenario: Scenario) -> No
 def test_extractions_are_billed_at_the_prices_of_the_model_that_made_them(scenario: Scenario) -> None:
     played = play(scenario)
     sums = {"turn": Decimal(0), "summary": Decimal(0), "extraction": Decimal(0)}
-    for event in played.events:
+    for event, before, _ in played.states():
         match event.body:
             case ModelReplied(purpose=purpose, reply=reply):
-                known = CHEAP if purpose == "extraction" else reply.priced_by or scenario.card
+                known = CHEAP if purpose == "extraction" else reply.priced_by or before.card
                 sums[purpose] += costs.cost(reply.usage, known)
             case ModelFailed(purpose=purpose, failure=failure) if failure.usage is not None:
-                sums[purpose] += costs.cost(failure.usage, CHEAP if purpose == "extraction" else scenario.card)
+                sums[purpose] += costs.cost(failure.usage, CHEAP if purpose == "extraction" else before.card)
             case _:
                 pass
     bill = report(played.events)

@@ -32,6 +32,7 @@ from agentloop.types.base import Json
 from agentloop.types.events import (
     Compacted,
     Event,
+    FellBack,
     InputGiven,
     Limits,
     ModelFailed,
@@ -76,18 +77,23 @@ def test_every_request_is_valid_under_the_documented_rules(scenario: Scenario) -
             case ModelRequested():
                 body = next(bodies)
                 api.receive(body)
+            case FellBack(to=to):
+                api.takes_over(to.card.id, to.card.max_output_tokens, to.card.checks_thinking_prefix)
             case ModelReplied(reply=reply):
                 api.answer(body, reply.message_id, reply.content, reply.stop_reason)
 
 
 @given(scenarios())
 def test_the_prefix_never_changes(scenario: Scenario) -> None:
-    """Invariant 3."""
+    """Invariant 3; who reads it may change, where a model is not available."""
     played = play(scenario)
 
     prefixes = {json.dumps(_prefix(json.loads(body))) for body in played.bodies}
+    models = [json.loads(body)["model"] for body in played.bodies]
 
     assert len(prefixes) <= 1
+    chain = [c.id for c in (scenario.card, *scenario.fallback)]
+    assert models == sorted(models, key=chain.index)
     assert wire.prefix_digest(scenario.start.prefix) == scenario.start.prefix_digest
 
 
@@ -100,7 +106,7 @@ def test_between_two_compactions_each_request_extends_the_one_before(scenario: S
 
     for event in played.events:
         match event.body:
-            case Compacted():
+            case Compacted() | FellBack():
                 before = []
             case ModelRequested(purpose=purpose):
                 sent = _flat(merged(json.loads(next(bodies))["messages"]))
@@ -355,7 +361,7 @@ def test_the_report_is_the_exact_sum_over_all_attempts(scenario: Scenario) -> No
 
     bill = report(played.events)
 
-    paid = [cost for e in played.events if (cost := _attempt_cost(e, scenario.card)) is not None]
+    paid = [cost for e, before, _ in played.states() if (cost := _attempt_cost(e, before.card)) is not None]
     assert Fraction(bill.cost_usd) == sum(paid, Fraction())
     assert Fraction(sum(bill.cost_by_cause.values(), Decimal(0))) == Fraction(bill.cost_usd)
     assert Fraction(bill.cost_by_kind["total"]) == Fraction(bill.cost_usd)
@@ -389,8 +395,9 @@ def test_the_worst_case_of_each_request_fits_into_the_rest_of_the_budget(scenari
     played = play(scenario._replace(resumed_limits=None))
 
     for requested, before, body in played.requests():
-        size = sum(p.tokens for p in parts_of(json.loads(body), scenario.card)[0])
-        worst = costs.worst_case(scenario.card, size, requested.max_tokens)
+        known = scenario.card_of(json.loads(body)["model"])
+        size = sum(p.tokens for p in parts_of(json.loads(body), known)[0])
+        worst = costs.worst_case(known, size, requested.max_tokens)
         assert scenario.limits.max_budget_usd is not None
         assert before.spent_usd + before.at_risk_usd + worst <= scenario.limits.max_budget_usd
 
@@ -402,7 +409,8 @@ def test_the_predicted_prompt_is_that_of_the_theory_of_the_cache(scenario: Scena
 
     for requested, before, body in played.requests():
         if requested.purpose == "turn":
-            assert before.prompt_tokens == sum(p.tokens for p in parts_of(json.loads(body), scenario.card)[0])
+            known = scenario.card_of(json.loads(body)["model"])
+            assert before.prompt_tokens == sum(p.tokens for p in parts_of(json.loads(body), known)[0])
 
 
 # effects
@@ -507,7 +515,7 @@ def test_the_same_call_with_the_same_result_is_stopped_without_any_limit() -> No
 
 def _prefix(request: Json) -> list[Json]:
     """What must stay as it is: everything before the messages, and what changes how they are read."""
-    kept = {k: v for k, v in request.items() if k in ("model", "thinking", "output_config", "tool_choice")}
+    kept = {k: v for k, v in request.items() if k in ("thinking", "output_config", "tool_choice")}
     return [kept, *map(without_mark, request.get("system") or []), *map(without_mark, request.get("tools") or [])]
 
 

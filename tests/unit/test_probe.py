@@ -8,7 +8,7 @@ from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.model_table import models
 from agentloop.core import wire
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.tokens import blocks_tokens
 from agentloop.emulated import EmulatedApi
 from agentloop.emulator import Function

@@ -1,7 +1,5 @@
 """Routes, fallback chains, the price of a switch, and files of cases."""
 
-from collections.abc import Iterator
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,13 +11,11 @@ from agentloop.core.folding import fold
 from agentloop.errors import ConfigError, RegistryError, UnknownModel
 from agentloop.routing import cases, files, graders
 from agentloop.routing.cases import Case, Schema
-from agentloop.routing.fallback import FallingBack
 from agentloop.routing.switching import Step, switch
-from agentloop.routing.table import Row, Table, fallen_back, route, unknown_models
-from agentloop.testing import Scripted, ScriptedModel, card, events, given, reply, says, started
-from agentloop.types.base import compact, parsed
+from agentloop.routing.table import Row, Table, route, unknown_models
+from agentloop.testing import card, events, given, says, started
 from agentloop.types.events import ModelFailed, ModelReplied, ModelRequested
-from agentloop.types.request import Failure, Reply
+from agentloop.types.request import Failure
 from agentloop.types.usage import ModelCard, Usage
 
 TABLE = models()
@@ -97,87 +93,10 @@ def test_the_price_step_of_haiku_turns_the_decision() -> None:
     assert "beyond the price step" in above.inside.line
 
 
-BODY = compact({"model": HAIKU, "output_config": {"effort": "low"}, "messages": [{"role": "user", "content": "Go"}],
-                "max_tokens": 4_000, "stream": True})  # fmt: skip
-DOWN = Failure(kind="unavailable", error_type="overloaded_error", message="Overloaded")
-REFUSED = reply(stop_reason="refusal", usage=Usage(input_tokens=100)).model_copy(update={"stop_details": {"category": "bio"}})
-
-
-def falling(*answers: Scripted, fallback: tuple[str, ...] = (SONNET, "claude-haiku-4-5")) -> tuple[FallingBack, ScriptedModel]:
-    model = ScriptedModel(answers)
-    taken = route("extraction", table(fallback=fallback, effort="low"), card_of)
-    return FallingBack(model, taken, card_of, lambda: date(2026, 11, 23)), model
-
-
-def asked(came: Iterator[Failure | Reply]) -> list[tuple[str, str | None]]:
-    return [(type(c).__name__, c.priced_by.id if c.priced_by else None) for c in came]
-
-
-def test_an_overloaded_model_is_passed_over_on_record() -> None:
-    client, model = falling(DOWN, says("Done."))
-
-    failed, answered = client.ask(BODY)
-
-    assert isinstance(failed, Failure)
-    assert failed.retry_in_s == 0
-    assert failed.message == (
-        "Overloaded; claude-haiku-5-5 is not available (overloaded_error); claude-sonnet-5-5 is next in the fallback chain "
-        "of 'extraction'"
-    )
-    assert isinstance(answered, Reply)
-    assert answered.priced_by == card_of(SONNET)
-    assert [parsed(b.decode())["model"] for b in model.bodies] == [HAIKU, SONNET]
-    assert model.bodies[1].endswith(b',"stream":true}')
-
-
-def test_a_refusal_is_paid_for_and_the_next_model_is_asked_without_an_effort_it_does_not_know() -> None:
-    client, model = falling(REFUSED, DOWN, says("Done."))
-
-    came = list(client.ask(BODY))
-
-    assert [type(c) for c in came] == [Failure, Failure, Reply]
-    assert came[0].usage == Usage(input_tokens=100)
-    assert "refused (bio)" in getattr(came[0], "message", "")
-    assert "output_config" not in parsed(model.bodies[2].decode())
-    assert asked(iter(came)) == [("Failure", None), ("Failure", SONNET), ("Reply", "claude-haiku-4-5-20251001")]
-
-
-def test_where_nobody_is_left_the_last_word_stands() -> None:
-    client, _ = falling(DOWN, REFUSED, fallback=(SONNET,))
-
-    assert asked(client.ask(BODY)) == [("Failure", None), ("Reply", SONNET)]
-
-
-@pytest.mark.parametrize("kind", ["unauthorized", "spend_limit", "prompt_too_long", "invalid_request"])
-def test_what_another_model_would_not_mend_is_no_reason_to_fall_back(kind: str) -> None:
-    client, model = falling(Failure.model_validate({**DOWN.model_dump(), "kind": kind}), says("Done."))
-
-    assert asked(client.ask(BODY)) == [("Failure", None)]
-    assert len(model.bodies) == 1
-
-
-def test_a_session_that_has_turns_keeps_its_model() -> None:
-    turns = {**parsed(BODY.decode())}
-    turns["messages"] = [*turns["messages"], {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Go on"}]
-    client, model = falling(DOWN, says("Done."))
-
-    assert asked(client.ask(compact(turns))) == [("Failure", None)]
-    assert len(model.bodies) == 1
-
-
-def test_a_leaf_that_failed_is_routed_anew_until_nobody_is_left() -> None:
-    first = route("extraction", table(fallback=(SONNET,)), card_of)
-    second = fallen_back(first, "refused", card_of)
-
-    assert second is not None
-    assert (second.model, second.fallback) == (SONNET, ())
-    assert fallen_back(second, "refused", card_of) is None
-
-
 def test_what_a_fallback_used_is_priced_by_its_own_card() -> None:
     sonnet = card_of(SONNET)
     used = Usage(input_tokens=1_000, output_tokens=10)
-    failure = DOWN.model_copy(update={"usage": used, "priced_by": sonnet})
+    failure = Failure(kind="unavailable", error_type="overloaded_error", message="Overloaded", usage=used, priced_by=sonnet)
     request = ModelRequested(turn=1, digest="d", body_bytes=1, max_tokens=10)
     answer = says("Done.").model_copy(update={"usage": used, "priced_by": sonnet})
     bodies = (started(), given("Go"), request, ModelFailed(turn=1, failure=failure), ModelReplied(turn=1, reply=answer))

@@ -10,7 +10,7 @@ from agentloop.agents import AgentFile
 from agentloop.core import wire
 from agentloop.core.cuts import latest_cut
 from agentloop.core.decide import RunTools, decide
-from agentloop.core.folding import prefix_tokens
+from agentloop.core.measuring import prefix_tokens
 from agentloop.core.parts import parts_of
 from agentloop.core.state import State
 from agentloop.core.view import messages
