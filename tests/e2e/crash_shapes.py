@@ -82,6 +82,15 @@ SHAPES: dict[str, Scenario] = {
         calls(PUT, fails="spend_limit"),
         sends=("try again", "once more", "well?"),
     ),
+    "another model takes over": shape(
+        calls(SEND, before=("thinking", "text")),
+        calls(LARGE),
+        calls(LOOK, PUT, fails="unavailable"),
+        Step("refusal"),
+        calls(SEND),
+        policies=FACTS,
+        fallback=(card(id="claude-second", tokenizer="claude-3-to-4.6"), card(id="claude-third")),
+    ),
     "a refusal": shape(calls(SEND), Step("refusal"), calls(LOOK), sends=("why?", "then not")),
     "a reply that is cut off": shape(
         calls(SEND),

@@ -14,15 +14,16 @@ from agentloop.adapters.model_table import models
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core.state import State
 from agentloop.emulator.app import Emulator
+from agentloop.emulator.faults import Faults
 from agentloop.emulator.playbook import Playbook
 from agentloop.emulator.server import running
 from agentloop.engine import Shell, run
-from agentloop.errors import ConfigError, PrefixUnstable, SessionHeld, UsageError
+from agentloop.errors import ConfigError, PrefixUnstable, SessionHeld, UnknownModel, UsageError
 from agentloop.policies import PolicySettings
 from agentloop.replay import replay
 from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.tooling import Registry
-from agentloop.types.events import Event, Limits, ToolStarted
+from agentloop.types.events import Event, FellBack, Limits, ToolStarted
 from agentloop.types.request import Failure, Reply
 
 PLAYBOOK = {
@@ -70,6 +71,27 @@ def test_a_run_answers_with_text_cost_and_usage(tmp_path: Path, base_url: str, e
     assert result.turns == 2
     assert result.cost == Decimal(emulator.report()["totals"]["cost_usd"])
     assert result.usage.output_tokens > 0
+
+
+def test_another_model_takes_over_where_that_is_asked_for(tmp_path: Path) -> None:
+    away = Faults.of({"model": "claude-sonnet-5-5", "fault": 529})
+    emulator = Emulator(Playbook.from_data(PLAYBOOK), models(), faults=away)
+    with running(emulator) as url:
+        asked = agent(tmp_path, url, fallback_model="claude-opus-5-5,claude-haiku-5-5")
+        result = asked.run("Where are W1 and W2?")
+
+    assert result.outcome == "completed"
+    assert result.cost == Decimal(emulator.report()["totals"]["cost_usd"])
+    events = list(asked.sessions.events(result.session_id))
+    assert [e.body.to.card.id for e in events if isinstance(e.body, FellBack)] == ["claude-opus-5-5"]
+    assert replay(events, asked.policy_settings.policies()).same
+
+
+def test_a_model_that_nobody_knows_cannot_take_over(tmp_path: Path, base_url: str) -> None:
+    with pytest.raises(UnknownModel, match="did you mean claude-opus-5-5"):
+        agent(tmp_path, base_url, fallback_model=["claude-opus-55"]).run("Where are W1 and W2?")
+
+    assert not (tmp_path / "sessions").exists()
 
 
 def test_a_finished_session_takes_its_next_user_message(tmp_path: Path, base_url: str) -> None:
