@@ -25,7 +25,20 @@ from tests.unit.test_log_versions import BODIES, as_it_is, old_log
 __all__ = ["nurseries"]
 
 OF_A_SESSION = frozenset(
-    {"log", "blob", "session", "step", "request", "reply", "attempt", "tool", "parallel", "compaction", "extraction", "fallback"}
+    {
+        "log",
+        "blob",
+        "session",
+        "step",
+        "request",
+        "reply",
+        "attempt",
+        "tool",
+        "parallel",
+        "compaction",
+        "extraction",
+        "fallback",
+    }
 )
 """Groups of places that are looked after here; those of schedules, budgets, queues and commands have tests of their own."""
 ONLY_IN_AGENTS = frozenset({"session.ready", "session.started", "session.resumed", "request.sending", "reply.streaming"})

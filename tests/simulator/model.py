@@ -28,9 +28,12 @@ class Api:
     """A `ModelClient` for all processes of one session."""
 
     def __init__(
-        self, chance: Chance, clock: Clock, disk: Disk, card: ModelCard, tools: Sequence[ToolCard], plan: Plan
+        self, chance: Chance, clock: Clock, disk: Disk, chain: Sequence[ModelCard], tools: Sequence[ToolCard], plan: Plan
     ) -> None:
-        self._chance, self._clock, self._disk, self._card = chance.model, clock, disk, card
+        """`chain`: the models that may be asked, in this order."""
+        self._chance, self._clock, self._disk = chance.model, clock, disk
+        card, *self._next = chain
+        self._card = card
         self._failing, self._odd = plan.failing, plan.odd
         self._tools = [t.name for t in tools if t.name != SLEEP]
         self._rules = MessagesApi(card.id, card.max_output_tokens, card.checks_thinking_prefix)
@@ -43,9 +46,10 @@ class Api:
 
     def ask(self, body: bytes) -> Iterator[Failure | Reply]:
         """The attempts for one request."""
+        request = json.loads(body)
+        self._asked(request["model"])
         self._rules.receive(body)
         self.bodies.append(body)
-        request = json.loads(body)
         seen = {b["tool_use_id"] for m in request["messages"] for b in m["content"] if b["type"] == "tool_result"}
         assert seen <= self._disk.finished, "the model sees a result that is not durable"
         reached("request.sending")
@@ -64,6 +68,15 @@ class Api:
         if reply.content or request["max_tokens"]:
             self._rules.answer(body, reply.message_id, reply.content, reply.stop_reason)
         yield reply
+
+    def _asked(self, model: str) -> None:
+        """Another model takes over: the next one, and none goes back."""
+        if model == self._card.id:
+            return
+        assert self._next, f"{model} is asked, whom nobody named"
+        self._card = self._next.pop(0)
+        assert self._card.id == model
+        self._rules.takes_over(model, self._card.max_output_tokens, self._card.checks_thinking_prefix)
 
     def _failure(self, request: Json, last: bool) -> Failure:
         kinds: list[tuple[tuple[FailureKind, bool], float]] = [(("unavailable", False), 4), (("not_an_answer", True), 2)]

@@ -26,6 +26,7 @@ from agentloop.types import blocks
 from agentloop.types.events import (
     CallAnswered,
     Event,
+    Fallback,
     InputGiven,
     Limits,
     ModelReplied,
@@ -40,6 +41,7 @@ from agentloop.types.grants import Grant, Grants
 from agentloop.types.limits import SharedLimits
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
+from tests.property.histories import OTHER
 from tests.simulator.chance import Chance, weighted
 from tests.simulator.model import Api
 from tests.simulator.world import CARDS, Clock, Death, Disk, Effect, Killed, Tools, plan
@@ -62,6 +64,10 @@ class Ran(NamedTuple):
     effects: int
 
 
+SECOND = Fallback(card=card(id="claude-second", tokenizer="claude-3-to-4.6", prices=(OTHER,)), max_tokens=1_000)
+THIRD = Fallback(card=card(id="claude-third", checks_thinking_prefix=True), max_tokens=8_000)
+
+
 class Simulation:
     """One seed's session."""
 
@@ -75,7 +81,8 @@ class Simulation:
         self.blobs = MemoryBlobs()
         self.settings = _policies(chance)
         self.start = _start(chance, self.settings, self.card)
-        self.api = Api(chance, self.clock, self.disk, self.card, CARDS, self.plan)
+        chain = [self.card, *(f.card for f in self.start.fallback)]
+        self.api = Api(chance, self.clock, self.disk, chain, CARDS, self.plan)
         self.death = Death(chance, self.plan.kills)
         self.purse, self.ledger = self._shared()
         self.limits = [self.start.limits]
@@ -325,6 +332,7 @@ def _start(chance: Chance, settings: PolicySettings, known: ModelCard) -> Sessio
             "limits": limits,
             "played_by": "test",
             "grants": plan_.choice([None, Grants(), grants, grants]),
+            "fallback": plan_.choice([(), (), (SECOND,), (SECOND, THIRD)]),
         }
     )
 
