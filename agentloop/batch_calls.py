@@ -3,9 +3,9 @@
 https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import IO, Literal, NamedTuple, Protocol
 
 from agentloop.types.base import Json, compact
 
@@ -13,6 +13,9 @@ MAX_ITEMS = 100_000
 """Requests of one batch, at most."""
 MAX_BYTES = 256 * 1024 * 1024
 """Of the body that makes a batch, at most."""
+_OPENS, _CLOSES = b'{"requests":[', b"]}"
+AROUND = len(_OPENS + _CLOSES)
+"""Bytes of a body besides its requests."""
 
 Trouble = Literal["refused", "unknown", "unavailable", "missing", "no_results", "unauthorized", "spend_limit"]
 """`refused`: the API said no, and nothing was made · `unknown`: nobody can say whether a batch was made · `unavailable`: no
@@ -58,8 +61,9 @@ class Standing(NamedTuple):
 class BatchClient(Protocol):
     """Something that takes batches. Every method raises BatchCallFailed."""
 
-    def create(self, body: bytes) -> Standing:
-        """Make a batch. Sent once: what became of a call that failed as `unknown` has to be looked for."""
+    def create(self, body: bytes | IO[bytes]) -> Standing:
+        """Make a batch of this body, or of the one in this file. Sent once: what became of a call that failed as `unknown`
+        has to be looked for."""
         ...
 
     def retrieve(self, batch_id: str) -> Standing:
@@ -71,20 +75,13 @@ class BatchClient(Protocol):
         ...
 
     def results(self, batch_id: str) -> Generator[Json, None, None]:
-        """The results of a batch that has ended, one an item, in any order. Whoever reads them all has them all: a download
-        that breaks off raises."""
+        """The results of a batch that has ended, as they come, one an item, in any order. Whoever reads them all has them
+        all: a download that breaks off raises."""
         ...
 
     def cancel(self, batch_id: str) -> Standing:
         """Let no further item start."""
         ...
-
-
-class Clocked(NamedTuple):
-    """What time it is, and how to let it pass (seconds)."""
-
-    now: Callable[[], datetime]
-    sleep: Callable[[float], None]
 
 
 def request_line(custom_id: str, params: Json) -> bytes:
@@ -94,4 +91,12 @@ def request_line(custom_id: str, params: Json) -> bytes:
 
 def body_of(lines: list[bytes]) -> bytes:
     """The body that makes a batch of these requests."""
-    return b'{"requests":[' + b",".join(lines) + b"]}"
+    return b"".join(pieces(lines))
+
+
+def pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, request by request."""
+    yield _OPENS
+    for i, line in enumerate(lines):
+        yield b"," + line if i else line
+    yield _CLOSES

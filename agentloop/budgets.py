@@ -5,7 +5,7 @@ request that is under way. A session says what it has spent in all, as its log f
 telling changes nothing, and a lost ledger is made anew from the logs. Amounts are whole 10⁻¹² USD, rounded up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -22,7 +22,7 @@ from agentloop.core.state import State
 from agentloop.crash_points import reached
 from agentloop.database import transaction
 from agentloop.errors import AgentLoopError, BudgetUnknown, LogError
-from agentloop.ports import Clock, Room
+from agentloop.ports import ZERO, Clock, Room
 from agentloop.types.events import Event, SessionStarted
 from agentloop.types.limits import SharedLimits
 
@@ -70,15 +70,8 @@ class Logs(Protocol):
     def stream(self, session_id: str) -> Iterator[Event]: ...  # noqa: D102
 
 
-class Charge(NamedTuple):
-    """What somebody was charged at a time (USD)."""
-
-    at: datetime
-    usd: Decimal
-
-
 class Others(Protocol):
-    """Whoever spends besides sessions, and has a log of its own to say so: batch runs."""
+    """Whoever spends besides sessions, and has a log of its own to say so: batch runs, evals."""
 
     def ids(self) -> Iterable[str]:
         """Under which ids they spend."""
@@ -92,15 +85,19 @@ class Others(Protocol):
         """For which job."""
         ...
 
-    def charges(self, id: str) -> Iterable[Charge]:
-        """What one was charged so far."""
+    def charges(self, id: str) -> Iterable[tuple[datetime, Decimal]]:
+        """What one was charged, and when (USD)."""
+        ...
+
+    def under_way_usd(self, id: str) -> Decimal:
+        """The most that what is under way for it can cost."""
         ...
 
 
 class BudgetLedger:
     """Who spent what, and who is about to."""
 
-    def __init__(self, database: "Engine", logs: Logs, zone: ZoneInfo, clock: Clock, others: Others | None = None) -> None:
+    def __init__(self, database: "Engine", logs: Logs, zone: ZoneInfo, clock: Clock, others: Sequence[Others] = ()) -> None:
         """Use this database; days are those of this zone."""
         self._database, self._logs, self._zone, self._clock = database, logs, zone, clock
         self._others = others
@@ -159,12 +156,16 @@ class BudgetLedger:
 
     def _spent(self, id: str) -> dict[str, Decimal]:
         """What a session was charged, or one of the others, by day."""
-        if self._others is None or not self._others.owns(id):
-            return self._by_day(self._logs.stream(id))[0]
+        for others in self._others:
+            if others.owns(id):
+                return self._charged(others.charges(id))
+        return self._by_day(self._logs.stream(id))[0]
+
+    def _charged(self, charges: Iterable[tuple[datetime, Decimal]]) -> dict[str, Decimal]:
         found: dict[str, Decimal] = {}
-        for charge in self._others.charges(id):
-            day = self.day(charge.at.astimezone(self._zone).date())
-            found[day] = found.get(day, Decimal(0)) + charge.usd
+        for at, usd in charges:
+            day = self.day(at.astimezone(self._zone).date())
+            found[day] = found.get(day, Decimal(0)) + usd
         return found
 
     def _make(self, connection: "Connection") -> None:
@@ -182,14 +183,23 @@ class BudgetLedger:
             except AgentLoopError as e:  # a log that cannot be read at all must not stop the others from being counted
                 structlog.get_logger("agentloop").warning("spending_not_counted", session=session_id, error=str(e))
             reached("budget.half_rebuilt")
-        for other in self._others.ids() if self._others is not None else ():
-            assert self._others is not None
-            days = self._spent(other)
-            for day, usd in days.items():
-                write(connection, other, day, self._others.job(other), _units(usd), 0)
-            found += bool(days)
+        for others in self._others:
+            for id in others.ids():
+                try:
+                    found += self._entered_other(connection, others, id)
+                except AgentLoopError as e:
+                    structlog.get_logger("agentloop").warning("spending_not_counted", account=id, error=str(e))
         connection.execute(sa.insert(_MADE).values(from_logs_at=self._clock.now().isoformat()))
         return found
+
+    def _entered_other(self, connection: "Connection", others: Others, id: str) -> bool:
+        """The same of one of the others: what it has under way is set aside today."""
+        days, job, under_way = self._charged(others.charges(id)), others.job(id), others.under_way_usd(id)
+        for day, usd in days.items():
+            write(connection, id, day, job, _units(usd), 0)
+        if under_way:
+            write(connection, id, self.today(), job, _units(days.get(self.today(), Decimal(0))), _units(under_way))
+        return bool(days)
 
     def _entered(self, connection: "Connection", session_id: str) -> bool:
         """Whether a session has spent; what its log says of that is in the ledger now. Raises UnknownSession."""
@@ -250,14 +260,13 @@ class SharedPurse:
         """Spend for this session, within these limits."""
         self._ledger, self._session_id, self._job, self._limits = ledger, session_id, job, limits
 
-    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
-        """Set aside the most that the next request can cost. Raises BudgetUnknown."""
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal, sent_usd: Decimal = ZERO) -> Room | None:
+        """Set aside the most that the next request can cost; where that is refused, what is under way. Raises BudgetUnknown."""
         with self._ledger.changing() as connection:
             day = self._settle(connection, spent_usd)
             rooms = [_room(connection, s, most_usd) for s in scopes(self._job, self._limits, day) if s.limit is not None]
-            if all(r.granted for r in rooms):
-                _set_aside(connection, self._session_id, day, _units(most_usd))
-        refused = [r for r in rooms if not r.granted]
+            refused = [r for r in rooms if not r.granted]
+            _set_aside(connection, self._session_id, day, _units(sent_usd if refused else most_usd))
         if refused:
             return min(refused, key=lambda r: r.left_usd)
         return min(rooms, key=lambda r: r.left_usd / r.limit_usd if r.limit_usd else Decimal(0), default=None)

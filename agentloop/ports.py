@@ -217,15 +217,21 @@ class Room(NamedTuple):
     """Whether the request was given its room."""
 
 
+ZERO = Decimal(0)
+
+
 class Purse(Protocol):
     """The budgets that a session shares with others: money is set aside before it is spent.
 
     A session says what it has spent in all, never what came on top: so whoever says it twice changes nothing.
     """
 
-    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal, sent_usd: Decimal = ZERO) -> Room | None:
         """Set aside the most that the next request can cost; `spent_usd` is what the session has spent so far. None where
-        nothing is shared. Raises BudgetUnknown where nobody can say what is left."""
+        nothing is shared. Raises BudgetUnknown where nobody can say what is left.
+
+        `sent_usd`: what of `most_usd` is under way already, and may be billed whatever is said here (a batch that was sent
+        yesterday). It stays set aside where the rest is refused."""
         ...
 
     def settle(self, spent_usd: Decimal) -> None:
@@ -236,7 +242,7 @@ class Purse(Protocol):
 class NothingShared:
     """The purse of a session that shares no budget."""
 
-    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal, sent_usd: Decimal = ZERO) -> Room | None:
         """There is always room."""
         return None
 

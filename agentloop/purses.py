@@ -8,6 +8,7 @@ from agentloop import database
 from agentloop.batching.store import BatchAccounts, BatchStore
 from agentloop.errors import ConfigError
 from agentloop.ports import Clock, NothingShared, Purse
+from agentloop.routing.accounts import EvalAccounts
 from agentloop.workspace import Settings
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def ledger(workspace: Path, settings: Settings, logs: "Logs", clock: Clock) -> "
     """Who spent what in this workspace. Raises ConfigError."""
     from agentloop.budgets import BudgetLedger  # and with it SQLAlchemy, which most sessions do without
 
-    batches = BatchAccounts(BatchStore(workspace, settings.database_url))
-    return BudgetLedger(database.engine(url_of(workspace, settings)), logs, zone(settings.budget_zone), clock, batches)
+    others = (BatchAccounts(BatchStore(workspace, settings.database_url)), EvalAccounts(workspace))
+    return BudgetLedger(database.engine(url_of(workspace, settings)), logs, zone(settings.budget_zone), clock, others)
 
 
 def zone(name: str) -> ZoneInfo:

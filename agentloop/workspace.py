@@ -69,6 +69,8 @@ class Settings(Strict):
     expected_gap_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Seconds between two requests, where they are known to be long from the start (slow tools, approvals): so that the first
     entries are asked to live long enough."""
+    batch_live_at_once: int = Field(default=4, ge=1, le=64)
+    """Rows of a batch run that are asked again live side by side, at most."""
     facts_over_tokens: int = Field(default=750, ge=50)
     """A larger tool result is shown as facts."""
     facts_share: float = Field(default=0.45, gt=0, le=1, allow_inf_nan=False)

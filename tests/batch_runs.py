@@ -15,10 +15,10 @@ from agentloop.adapters.batches_api import BatchesApi, Persistence
 from agentloop.adapters.messages_api import MessagesApi, Patience
 from agentloop.adapters.model_table import models
 from agentloop.batch_calls import BatchClient
+from agentloop.batch_life import Limits
+from agentloop.batch_life import Patience as Waits
 from agentloop.batching.events import Prepared
-from agentloop.batching.items import Limits
 from agentloop.batching.means import Means
-from agentloop.batching.means import Patience as Waits
 from agentloop.batching.outputs import Output, check_of
 from agentloop.batching.run import BatchRun, prepare
 from agentloop.batching.state import BatchState
@@ -121,7 +121,7 @@ def finished(folder: Path, api: EmulatedApi, wanted: Order, **more: Any) -> Batc
 def verdicts(state: BatchState) -> dict[str, int]:
     found: dict[str, int] = {}
     for item in state.items.values():
-        found[item.result.verdict] = found.get(item.result.verdict, 0) + 1
+        found[item.verdict] = found.get(item.verdict, 0) + 1
     return found
 
 

@@ -7,12 +7,13 @@ https://platform.claude.com/docs/en/build-with-claude/batch-processing
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import anthropic
 import httpx2
-from anthropic import Anthropic
+from anthropic import Anthropic, Stream
 
 from agentloop.batch_calls import BatchCallFailed, Standing, Trouble
 from agentloop.core import api_errors
@@ -56,7 +57,7 @@ class BatchesApi:
         self._key, self._sleep, self._persistence = api_key, sleep, persistence or Persistence()
         self._client = Anthropic(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
 
-    def create(self, body: bytes) -> Standing:
+    def create(self, body: bytes | IO[bytes]) -> Standing:
         """Make a batch of this body. Sent once. Raises BatchCallFailed: `unknown` where nobody knows whether it was made."""
         try:
             return _standing(self._client.post(PATH, content=body, cast_to=object, options={"headers": _HEADERS}))
@@ -90,18 +91,27 @@ class BatchesApi:
             after = f"&after_id={page['last_id']}"
 
     def results(self, batch_id: str) -> Generator[Json, None, None]:
-        """The results of a batch that has ended, one an item, in any order; a download that was cut is begun anew. Raises
-        BatchCallFailed."""
-        yield from self._again(lambda: self._downloaded(batch_id))
-
-    def _downloaded(self, batch_id: str) -> list[Json]:
-        said = self._get(f"{PATH}/{batch_id}/results").content
-        if said and not said.endswith(b"\n"):
-            raise _no_answer(f"the results of batch {batch_id} end in the middle of a line")
+        """The results of a batch that has ended, as they come, one an item, in any order. Raises BatchCallFailed, also where
+        the download breaks off in the middle."""
         try:
-            return [parsed(line.decode()) for line in said.splitlines() if line]
-        except ValueError as e:
-            raise _no_answer(f"a line of the results of batch {batch_id} is no JSON: {e}") from e
+            response = self._again(lambda: self._opened(f"{PATH}/{batch_id}/results"))
+        except BatchCallFailed as e:
+            e.trouble = "no_results" if e.trouble == "missing" else e.trouble
+            raise
+        left = b""
+        with closing(response):
+            try:
+                for chunk in response.iter_bytes():
+                    *lines, left = (left + chunk).split(b"\n")
+                    yield from (_result(line, batch_id) for line in lines if line)
+            except httpx2.HTTPError as e:
+                raise BatchCallFailed("unavailable", self._told(e), type(e).__name__, retry=True) from e
+        if left:
+            raise _no_answer(f"the results of batch {batch_id} end in the middle of a line")
+
+    def _opened(self, path: str) -> httpx2.Response:
+        """An answer whose body is still to be read."""
+        return self._client.get(path, cast_to=httpx2.Response, stream=True, stream_cls=Stream[object])  # type: ignore[return-value]
 
     def _get(self, path: str) -> httpx2.Response:
         return self._client.get(path, cast_to=httpx2.Response)
@@ -158,6 +168,17 @@ def _standing(data: Any) -> Standing:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise _no_answer(f"not an API answer: expected a message batch, found {str(data)[:80]!r}") from e
+
+
+def _result(line: bytes, batch_id: str) -> Json:
+    """A line of the results. Raises BatchCallFailed where it is none."""
+    try:
+        found = parsed(line.decode())
+    except ValueError as e:
+        raise _no_answer(f"a line of the results of batch {batch_id} is no JSON: {e}") from e
+    if not isinstance(found, dict):
+        raise _no_answer(f"a line of the results of batch {batch_id} is no object: {str(found)[:80]!r}")
+    return found
 
 
 def _no_answer(message: str) -> BatchCallFailed:

@@ -34,6 +34,7 @@ class Summary(Frozen):
 
     name: str
     model: str
+    played_by: str
     status: Status
     started_at: datetime
     rows: int
@@ -62,15 +63,15 @@ class Summary(Frozen):
 
 def summary(state: BatchState, log: str) -> Summary:
     """Where a run stands."""
-    outcomes = Counter("open" if _is_open(state, row) else state.items[row].result.verdict for row in range(len(state.rows)))
-    replies = [item.result.reply for item in state.items.values() if item.result.reply is not None]
+    outcomes = Counter("open" if _is_open(state, row) else state.items[row].verdict for row in range(state.rows))
     return Summary(
         name=state.prepared.name,
         model=state.prepared.ask.card.id,
+        played_by=state.prepared.played_by,
         status=_status(state),
         started_at=state.started_at,
         rows=state.prepared.rows,
-        done=len(state.rows) - outcomes["open"],
+        done=state.rows - outcomes["open"],
         outcomes=dict(sorted((k, n) for k, n in outcomes.items() if n)),
         asked_again=sum(item.attempts > 1 for item in state.items.values()),
         batches=tuple(_row(key, part) for key, part in sorted(state.parts.items()) if state.rounds[key[0]] == "batch"),
@@ -81,7 +82,7 @@ def summary(state: BatchState, log: str) -> Summary:
         set_aside_usd=state.set_aside_usd,
         at_risk_usd=state.at_risk_usd,
         max_budget_usd=state.max_budget_usd,
-        uncertain=sum(r.usage_estimated or r.price_unknown for r in replies),
+        uncertain=sum(not item.is_certain for item in state.items.values()),
         anomalies={k: n for k, n in state.anomalies.items() if n},
         log=log,
     )
@@ -90,7 +91,7 @@ def summary(state: BatchState, log: str) -> Summary:
 def _is_open(state: BatchState, row: int) -> bool:
     """Whether a row may still get another outcome than it has."""
     item = state.items.get(row)
-    return not state.ended and (item is None or item.result.retryable)
+    return not state.ended and (item is None or item.retryable)
 
 
 def _status(state: BatchState) -> Status:

@@ -38,10 +38,10 @@ class Collect(NamedTuple):
 
 
 class AskLive(NamedTuple):
-    """Ask one row outside of a batch."""
+    """Ask these rows outside of a batch."""
 
     round: int
-    row: int
+    rows: tuple[int, ...]
 
 
 class Finish(NamedTuple):
@@ -62,13 +62,13 @@ def decide(state: BatchState, may_spend: bool = True) -> Effect:
     if state.ended:
         return Stop("ended")
     if not state.rounds:
-        return Plan(0, "batch", tuple(range(len(state.rows))))
+        return Plan(0, "batch", tuple(range(state.rows)))
     parts = {key: part for key, part in state.parts.items() if key[0] == state.round}
     mode = state.rounds[-1]
     if mode == "live":
-        waiting = [r for part in parts.values() for r in part.rows if not _has(state, r)]
+        waiting = tuple(r for part in parts.values() for r in part.rows if not _has(state, r))
         if waiting and not state.cancelled:
-            return AskLive(state.round, waiting[0]) if may_spend else Stop("budget")
+            return AskLive(state.round, waiting) if may_spend else Stop("budget")
         return _next_round(state)
     if (intended := next((k for k, p in parts.items() if p.status == "intended"), None)) is not None:
         return Find(intended)
@@ -86,7 +86,7 @@ def decide(state: BatchState, may_spend: bool = True) -> Effect:
 
 def _next_round(state: BatchState) -> Effect:
     """What is asked again, where something is to be and may be."""
-    again = tuple(row for row, item in sorted(state.items.items()) if item.result.retryable)
+    again = tuple(row for row, item in sorted(state.items.items()) if item.retryable)
     mode = state.prepared.retry
     if not again or state.cancelled or mode == "none" or state.round >= state.prepared.max_retries:
         return Finish()

@@ -56,6 +56,10 @@ class Prepared(Frozen):
     max_budget_usd: Decimal | None = None
     job: str
     """Whose shared budgets pay."""
+    played_by: str = "api"
+    """`script:NAME`: a playbook plays the model, offline."""
+    playbook: str | None = None
+    """Its file, from the workspace."""
 
 
 class RowsGiven(Frozen):

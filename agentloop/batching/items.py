@@ -1,11 +1,12 @@
 """What a row becomes: a custom id by which its result is known, the request, and the batch that it travels in."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from agentloop.batch_calls import MAX_BYTES, MAX_ITEMS, request_line
+from agentloop.batch_calls import AROUND, request_line
+from agentloop.batch_life import Limits, parted
 from agentloop.batching import rows
 from agentloop.batching.events import Ask
 from agentloop.batching.state import BatchState, Key
@@ -15,14 +16,6 @@ from agentloop.errors import UsageError
 from agentloop.types.base import Json
 
 _CUSTOM_ID = re.compile(r"([a-z0-9]{4,24})-(\d{1,6})-(\d{1,6})-(\d{1,9})")
-_AROUND = len(b'{"requests":[]}')
-
-
-class Limits(NamedTuple):
-    """How much one batch may hold."""
-
-    items: int = MAX_ITEMS
-    bytes: int = MAX_BYTES
 
 
 class ItemId(NamedTuple):
@@ -70,40 +63,45 @@ def _system(ask: Ask) -> Json:
     return {**block, "cache_control": mark}
 
 
-def params_of(state: BatchState, row: int) -> Json:
+Given = tuple[int, Json]
+"""The number of a row, and its fields."""
+
+
+def params_of(state: BatchState, given: Given) -> Json:
     """The request of a row, as the round that is under way asks it."""
+    row, fields = given
     before = state.items.get(row)
-    wrong = before.result.why if before is not None and before.result.verdict == "invalid" else ""
-    return params(state.prepared.ask, state.rows[row], wrong)
+    wrong = before.why if before is not None and before.verdict == "invalid" else ""
+    return params(state.prepared.ask, fields, wrong)
 
 
-def lines(state: BatchState, key: Key) -> list[bytes]:
-    """The requests of a batch, as they stand in its body."""
-    marker = state.prepared.marker
-    return [request_line(custom_id(marker, *key, row), params_of(state, row)) for row in state.parts[key].rows]
+def requests(state: BatchState, key: Key, given: Iterable[Given]) -> Iterator[tuple[str, Json]]:
+    """The custom ids and requests of a batch whose rows these are."""
+    return ((custom_id(state.prepared.marker, *key, one[0]), params_of(state, one)) for one in given)
 
 
-def split(state: BatchState, round: int, asked: Sequence[int], limits: Limits) -> tuple[tuple[int, ...], ...]:
-    """Rows in batches that the API takes, in their order. Raises UsageError for a row that fits into none."""
-    parts: list[list[int]] = []
-    size = limits.bytes + 1
-    for row in asked:
-        # The longest part number that there can be stands in for the one that is not known yet.
-        line = len(request_line(custom_id(state.prepared.marker, round, len(asked), row), params_of(state, row))) + 1
-        if line + _AROUND > limits.bytes:
+def split(state: BatchState, round: int, asked: int, given: Iterable[Given], limits: Limits) -> tuple[tuple[int, ...], ...]:
+    """So many rows in batches that the API takes, in their order. Raises UsageError for a row that fits into none."""
+    # The longest part number that there can be stands in for the one that is not known yet.
+    named = ((one, custom_id(state.prepared.marker, round, asked, one[0])) for one in given)
+    sized = ((one[0], len(request_line(name, params_of(state, one)))) for one, name in named)
+    return tuple(parted(_fitting(sized, limits), limits))
+
+
+def _fitting(sized: Iterable[tuple[int, int]], limits: Limits) -> Iterator[tuple[int, int]]:
+    for row, line in sized:
+        if line + AROUND > limits.bytes:
             raise UsageError(f"row {row + 1} is a request of {line:,} bytes; a batch takes {limits.bytes:,}: shorten it")
-        if size + line > limits.bytes or len(parts[-1]) >= limits.items:
-            parts.append([])
-            size = _AROUND
-        parts[-1].append(row)
-        size += line
-    return tuple(map(tuple, parts))
+        yield row, line
 
 
-def most_usd(ask: Ask, requests: Iterable[Json], live: bool = False) -> Decimal:
-    """The most that requests can cost (USD): all input written to the cache, all output used; in a batch, half of it."""
+def most_usd(ask: Ask) -> Callable[[Json], Decimal]:
+    """The most that each request can cost live (USD): all input written to the cache, all output used."""
     family = ask.card.tokenizer
     around = json_tokens(_output_config(ask), family) + estimate(ask.system, family) + 16
-    prompts = (estimate(r["messages"][0]["content"], family) + around for r in requests)
-    most = sum((costs.worst_case(ask.card, tokens, ask.max_tokens) for tokens in prompts), Decimal(0))
-    return most if live else most * costs.BATCH
+
+    def most(request: Json) -> Decimal:
+        tokens = estimate(request["messages"][0]["content"], family) + around
+        return costs.worst_case(ask.card, tokens, ask.max_tokens)
+
+    return most

@@ -3,16 +3,17 @@
 Where the lines are kept is somebody else's business (`Lines`: a file, or the PostgreSQL that several machines share).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import count
 from typing import Protocol, Self
 
 from pydantic import ValidationError
 
-from agentloop.batching.events import EVENT, SCHEMA_VERSION, BatchBody, BatchEvent, Prepared
+from agentloop.batching.events import EVENT, SCHEMA_VERSION, BatchBody, BatchEvent, Prepared, RowsGiven
 from agentloop.core.sealed import LONGEST_LINE, digest_of, seal
 from agentloop.errors import LogDamaged, LogVersion, LogWriteFailed
-from agentloop.types.base import compact
+from agentloop.types.base import Json, compact
 
 _SEAL_BYTES = len(seal(b"\x00" * 8))
 
@@ -59,6 +60,22 @@ class BatchLog:
     def events(self) -> Iterator[BatchEvent]:
         """Every event, oldest first. Raises LogDamaged, LogVersion."""
         return (event for event, _ in self._read())
+
+    def rows(self, wanted: Iterable[int] | None = None) -> Iterator[tuple[int, Json]]:
+        """The numbers and fields of these rows, in rising order, or of all, read from the log as they are asked for."""
+        named = iter(wanted) if wanted is not None else count()
+        row, sought = 0, next(named, None)
+        of = 0
+        for event in self.events():
+            if isinstance(event.body, Prepared):
+                of = event.body.rows
+            for fields in event.body.rows if isinstance(event.body, RowsGiven) else ():
+                if row == sought:
+                    yield row, fields
+                    sought = next(named, None)
+                row += 1
+            if sought is None or row >= of:
+                return
 
     def __enter__(self) -> Self:
         """Hold the log, and find its end. Raises SessionHeld, LogDamaged, LogVersion."""

@@ -5,13 +5,15 @@ the recent batches, by the custom ids of its results, until it is found or was c
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import assert_never
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import IO, Literal, assert_never
 
-from agentloop.batch_calls import BatchCallFailed, Standing, body_of
+from agentloop.batch_calls import BatchCallFailed, Standing, pieces, request_line
+from agentloop.batch_life import Sent
 from agentloop.batching import items
 from agentloop.batching.decide import AskLive, Collect, Find, Finish, Plan, Skip, Stop, Submit, decide
 from agentloop.batching.events import (
@@ -31,6 +33,7 @@ from agentloop.batching.log import BatchLog
 from agentloop.batching.means import Means
 from agentloop.batching.receiving import receive
 from agentloop.batching.state import BatchState, Key, begin, evolve, fold
+from agentloop.core import costs
 from agentloop.crash_points import reached
 from agentloop.errors import EXIT_CODES, BatchStopped, UsageError
 from agentloop.types.base import Json
@@ -43,7 +46,7 @@ FOREIGN = (
 )
 
 
-def prepare(log: BatchLog, prepared: Prepared, rows: Sequence[Json], now: Callable[[], datetime]) -> None:
+def prepare(log: BatchLog, prepared: Prepared, rows: Iterable[Json], now: Callable[[], datetime]) -> None:
     """Write down what is to be asked; what is written already stays. Raises UsageError where the name stands for others."""
     state = fold(log.events())
     if state is None:
@@ -54,8 +57,9 @@ def prepare(log: BatchLog, prepared: Prepared, rows: Sequence[Json], now: Callab
             f"batch '{log.name}' is there already, and asks something else\n"
             "give this one another name with --name; or take the other further with 'agentloop batch collect'"
         )
-    for first in range(len(state.rows), len(rows), ROWS_AT_ONCE):
-        log.append(RowsGiven(rows=tuple(rows[first : first + ROWS_AT_ONCE])), now())
+    missing = islice(rows, state.rows, None)
+    while some := tuple(islice(missing, ROWS_AT_ONCE)):
+        log.append(RowsGiven(rows=some), now())
     reached("batch.prepared")
 
 
@@ -77,18 +81,17 @@ class BatchRun:
     def carry_on(self, *, collects: bool = True, max_wait_s: float = 0.0) -> BatchState:
         """Do what can be done now, and wait so many seconds for batches to end. Raises BatchStopped."""
         until = self._means.now() + timedelta(seconds=max_wait_s) if max_wait_s else None
-        pause_s = self._means.patience.poll_first_s
+        pauses = self._means.batches.pauses()
         self.account()
         while not isinstance(effect := decide(self.state, not self.short), Stop):
             if isinstance(effect, Collect) and not collects:
                 break
-            if self._perform(effect):
-                pause_s = self._means.patience.poll_first_s
+            if self._performed(effect):
+                pauses = self._means.batches.pauses()
             elif until is None or self._means.now() >= until:
                 break
             else:
-                self._means.sleep(pause_s)
-                pause_s = min(pause_s * self._means.patience.poll_growth, self._means.patience.poll_longest_s)
+                self._means.sleep(next(pauses))
         return self.state
 
     def write(self, body: BatchBody) -> None:
@@ -105,16 +108,24 @@ class BatchRun:
                 try:
                     self._means.api.cancel(part.batch_id)
                 except BatchCallFailed as e:
-                    raise self.stopped(e, part.batch_id) from e
+                    if e.trouble != "refused":  # it has ended meanwhile: there is nothing to cancel
+                        raise self.stopped(e, part.batch_id) from e
         return self.state
+
+    def _performed(self, effect: Plan | Submit | Find | Skip | Collect | AskLive | Finish) -> bool:
+        try:
+            return self._perform(effect)
+        except OSError as e:  # of a file for a body or for results; the log has an error of its own
+            raise BatchStopped(
+                f"batch '{self._log.name}': a temporary file cannot be written: {e.strerror or e}\n"
+                f"free the disk; nothing is lost, and 'agentloop batch collect {self._log.name}' goes on"
+            ) from e
 
     def _perform(self, effect: Plan | Submit | Find | Skip | Collect | AskLive | Finish) -> bool:
         """Do it; whether that changed anything."""
         match effect:
             case Plan(round=number, mode=mode, rows=rows):
-                whole = (rows,) if mode == "live" else items.split(self.state, number, rows, self._means.limits)
-                self.write(RoundPlanned(round=number, mode=mode, parts=whole))
-                reached("batch.planned")
+                self._plan(number, mode, rows)
             case Submit(key=key):
                 self._submit(key)
             case Find(key=key):
@@ -124,8 +135,8 @@ class BatchRun:
             case Collect(keys=keys):
                 over = [self._collect(key) for key in keys]
                 return any(over)
-            case AskLive(round=number, row=row):
-                ask_live(self, self._means, number, row)
+            case AskLive(round=number, rows=rows):
+                ask_live(self, self._means, number, self._log.rows(rows))
             case Finish():
                 self.write(Ended())
                 self.account()
@@ -136,15 +147,38 @@ class BatchRun:
 
     # sending
 
+    def _plan(self, number: int, mode: Literal["batch", "live"], rows: tuple[int, ...]) -> None:
+        """Write down which row travels in which batch."""
+        parts: tuple[tuple[int, ...], ...] = (rows,)
+        if mode == "batch":
+            parts = items.split(self.state, number, len(rows), self._log.rows(rows), self._means.limits)
+        self.write(RoundPlanned(round=number, mode=mode, parts=parts))
+        reached("batch.planned")
+
     def _submit(self, key: Key) -> None:
         """Set the money aside, write the intention down, send."""
-        lines = items.lines(self.state, key)
-        requests = (items.params_of(self.state, row) for row in self.state.parts[key].rows)
-        most = items.most_usd(self.state.prepared.ask, requests)
-        if not self.has_room(most):
-            return
-        body = body_of(lines)
-        digest = hashlib.sha256(body).hexdigest()
+        with TemporaryFile() as body:
+            digest, most = self._rendered(body, key)
+            if self.has_room(most):
+                self._send(key, body, digest, most)
+
+    def _rendered(self, body: IO[bytes], key: Key) -> tuple[str, Decimal]:
+        """The body of a batch, in the file; its digest, and the most that it can cost (USD)."""
+        digest, most, most_of = hashlib.sha256(), Decimal(0), items.most_usd(self.state.prepared.ask)
+
+        def lines() -> Iterator[bytes]:
+            nonlocal most
+            for custom_id, request in items.requests(self.state, key, self._log.rows(self.state.parts[key].rows)):
+                most += most_of(request)
+                yield request_line(custom_id, request)
+
+        for piece in pieces(lines()):
+            digest.update(piece)
+            body.write(piece)
+        body.seek(0)
+        return digest.hexdigest(), most * costs.BATCH
+
+    def _send(self, key: Key, body: IO[bytes], digest: str, most: Decimal) -> None:
         self.write(SubmitIntended(round=key[0], part=key[1], digest=digest, most_usd=most))
         reached("batch.intended")
         try:
@@ -188,50 +222,26 @@ class BatchRun:
     # finding what was sent
 
     def _find(self, key: Key) -> bool:
-        """Look for a batch of which only the intention is known; whether it is clear now what became of it.
-
-        The list shows no custom ids, so a batch is known by its results; one that has not ended, and has as many items as
-        ours, may be ours: nothing is sent again before it has ended.
-        """
-        part, patience = self.state.parts[key], self._means.patience
+        """Look for a batch of which only the intention is known; whether it is clear now what became of it."""
+        part = self.state.parts[key]
         assert part.intended_at is not None
+        others = frozenset(p.batch_id for p in self.state.parts.values())
         try:
-            found, may_be = self._look(key, part.intended_at - timedelta(seconds=patience.skew_s))
+            found = self._means.batches.find(Sent(part.intended_at, len(part.rows), others), lambda i: self._is_of(key, i))
         except BatchCallFailed as e:
             raise self.stopped(e, "the list of batches") from e
-        if found is not None:
-            self._adopt(key, found, found=True)
+        if found.batch is not None:
+            self._adopt(key, found.batch, found=True)
             return True
-        if may_be:
+        if found.may_be:
             return False
-        settled_at = part.intended_at + timedelta(seconds=patience.settle_s)
-        if self._means.now() < settled_at:
-            self._means.sleep((settled_at - self._means.now()).total_seconds())
-            return True  # and it is looked for once more
         told = "its submission was not answered, and no such batch was made"
         self.write(SubmitRefused(round=key[0], part=key[1], error_type="not_found", message=told, retry=True))
         self._wait_before_again(told, 0.0)
         return True
 
-    def _look(self, key: Key, since: datetime) -> tuple[Standing | None, bool]:
-        """The batch, where it is found; else whether one that has not ended may be it."""
-        known = {p.batch_id for p in self.state.parts.values()}
-        expected, may_be = len(self.state.parts[key].rows), False
-        for standing in self._means.api.recent():
-            if standing.created_at < since:
-                break
-            if standing.id in known or standing.items != expected or standing.is_archived:
-                continue
-            if not standing.has_ended:
-                may_be = True
-            elif self._is_ours(key, standing.id):
-                return standing, False
-        return None, may_be
-
-    def _is_ours(self, key: Key, batch_id: str) -> bool:
-        with closing(self._means.api.results(batch_id)) as lines:
-            first = next(lines, None)
-        told = items.item_id(self.state.prepared.marker, str(first["custom_id"])) if first is not None else None
+    def _is_of(self, key: Key, custom_id: str) -> bool:
+        told = items.item_id(self.state.prepared.marker, custom_id)
         return told is not None and (told.round, told.part) == key
 
     # collecting
@@ -276,7 +286,7 @@ class BatchRun:
         return self._means.now() - standing.created_at > timedelta(seconds=self._means.patience.kept_s)
 
     def _refuse_overdue(self, standing: Standing) -> None:
-        if self._means.now() > standing.expires_at + timedelta(seconds=self._means.patience.overdue_s):
+        if self._means.batches.is_overdue(standing):
             raise BatchStopped(
                 f"{standing.id} expired at {standing.expires_at:%Y-%m-%d %H:%M} UTC and is still '{standing.status}'\n"
                 f"look at it in the console; 'agentloop batch collect {self._log.name}' looks again"
@@ -289,21 +299,21 @@ class BatchRun:
         state = self.state
         outstanding = state.set_aside_usd + more
         most = state.max_budget_usd
+        self.short = ""
         if most is not None and state.charged_usd + outstanding > most:
             left = max(Decimal(0), most - state.charged_usd - state.set_aside_usd)
             self.short = f"the next requests can cost {more:f} USD, and of --max-budget-usd {most:f} there are {left:f} left"
             return False
-        room = self._means.purse.reserve(state.charged_usd, outstanding)
+        room = self._means.purse.reserve(state.charged_usd, outstanding, state.set_aside_usd)
         if room is not None and not room.granted:
-            self.account()
             self.short = f"the next requests can cost {more:f} USD; {room.scope} has {room.left_usd:f} of {room.limit_usd:f}"
-            return False
-        return True
+        return not self.short
 
     def account(self) -> None:
-        """The shared budgets know what the run has spent, and what it has under way."""
-        if self.state.set_aside_usd:
-            self._means.purse.reserve(self.state.charged_usd, self.state.set_aside_usd)
+        """The shared budgets know what the run has spent, and what it has under way: that is never refused."""
+        under_way = self.state.set_aside_usd
+        if under_way:
+            self._means.purse.reserve(self.state.charged_usd, under_way, under_way)
         else:
             self._means.purse.settle(self.state.charged_usd)
 

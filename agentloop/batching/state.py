@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from agentloop.batching.events import (
     BatchEvent,
@@ -25,7 +25,6 @@ from agentloop.batching.events import (
     Verdict,
 )
 from agentloop.core import costs
-from agentloop.types.base import Json
 from agentloop.types.request import Reply
 from agentloop.types.usage import Usage
 
@@ -54,16 +53,19 @@ class Part:
         return self.status in ("intended", "submitted")
 
 
-@dataclass(frozen=True)
-class Item:
-    """What is known of one row."""
+class Item(NamedTuple):
+    """What is known of one row. What was asked and what was answered stays in the log."""
 
     round: int
     """The last round that brought a result."""
-    result: ItemResult
-    attempts: int = 1
+    verdict: Verdict
+    retryable: bool
+    why: str
+    attempts: int
     """Rounds that brought a result."""
-    cost_usd: Decimal = Decimal(0)
+    cost_usd: Decimal
+    is_certain: bool
+    """Whether usage and price of its answer are known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class BatchState:
 
     prepared: Prepared
     started_at: datetime
-    rows: tuple[Json, ...] = ()
+    rows: int = 0
+    """So many are written down."""
     rounds: tuple[Literal["batch", "live"], ...] = ()
     """How each round asks."""
     parts: Mapping[Key, Part] = field(default_factory=dict)
@@ -94,7 +97,7 @@ class BatchState:
     @property
     def is_whole(self) -> bool:
         """Whether all rows are written down."""
-        return len(self.rows) == self.prepared.rows
+        return self.rows == self.prepared.rows
 
     @property
     def round(self) -> int:
@@ -134,7 +137,7 @@ def evolve(state: BatchState, event: BatchEvent) -> BatchState:
         case Prepared():
             return state
         case RowsGiven(rows=rows):
-            return replace(state, rows=state.rows + rows)
+            return replace(state, rows=state.rows + len(rows))
         case RoundPlanned(round=number, mode=mode, parts=parts):
             planned = {(number, i): Part(rows) for i, rows in enumerate(parts)}
             return replace(state, rounds=(*state.rounds, mode), parts={**state.parts, **planned})
@@ -213,11 +216,17 @@ def _received(state: BatchState, body: Received) -> BatchState:
             continue
         cost, at_live_prices = costs_of(result.reply, state.prepared)
         so_far, attempts = (before.cost_usd, before.attempts) if before is not None else (Decimal(0), 0)
-        items[result.row] = Item(body.round, result, attempts + 1, so_far + cost)
+        items[result.row] = Item(
+            body.round, result.verdict, result.retryable, result.why, attempts + 1, so_far + cost, _is_certain(result.reply)
+        )
         asked.pop((body.round, result.row), None)
         spent, live = spent + cost, live + at_live_prices
         usage = usage + result.reply.usage if result.reply is not None else usage
     return replace(state, items=items, asked_live=asked, spent_usd=spent, live_usd=live, usage=usage)
+
+
+def _is_certain(reply: Reply | None) -> bool:
+    return reply is None or not (reply.usage_estimated or reply.price_unknown)
 
 
 def costs_of(reply: Reply | None, prepared: Prepared) -> tuple[Decimal, Decimal]:

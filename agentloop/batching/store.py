@@ -17,8 +17,6 @@ from agentloop.errors import UnknownSession, UsageError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from agentloop.budgets import Charge
-
 FOLDER = "batches"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -105,8 +103,11 @@ class BatchAccounts:
         state = self._store.state(id.removeprefix(ACCOUNT))
         return state.prepared.job if state is not None else "batch"
 
-    def charges(self, id: str) -> "Iterator[Charge]":
+    def charges(self, id: str) -> Iterator[tuple[datetime, Decimal]]:
         """What a run was charged so far."""
-        from agentloop.budgets import Charge  # and with it SQLAlchemy
+        return self._store.charges(id.removeprefix(ACCOUNT))
 
-        return (Charge(*charge) for charge in self._store.charges(id.removeprefix(ACCOUNT)))
+    def under_way_usd(self, id: str) -> Decimal:
+        """The most that its open batches and live requests can cost."""
+        state = self._store.state(id.removeprefix(ACCOUNT))
+        return state.set_aside_usd if state is not None else Decimal(0)

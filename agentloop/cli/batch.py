@@ -10,8 +10,9 @@ import click
 
 from agentloop.cli import render, waves
 from agentloop.cli.batch_line import ProgressLine
+from agentloop.cli.batch_text import cells, seen, shown
 from agentloop.cli.options import here, json_option, print_json, workspace_option
-from agentloop.errors import UsageError
+from agentloop.errors import ConfigError, UsageError
 from agentloop.types.base import Json
 from agentloop.workspace import Settings, configuration, user_file
 
@@ -50,6 +51,9 @@ def _asking(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-p", "--prompt", help="The prompt itself, in place of a template file."),
         click.option("--system", type=file, help="A file with the system prompt."),
         click.option("--model", help="Model id."),
+        click.option("--provider", type=click.Choice(["anthropic", "scripted"]),
+                     help="scripted: a playbook plays the model, without a key, network or cost."),
+        click.option("--playbook", type=file, help="That playbook; TEMPLATE.playbook.yaml beside the template without it."),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Output tokens of one answer; 4,096 by default."),
         click.option("--effort", type=click.Choice(["low", "medium", "high", "xhigh", "max"])),
         click.option("--schema", type=file, help="A JSON schema that every answer has to fit."),
@@ -90,6 +94,7 @@ class Going(NamedTuple):
 @click.pass_context
 def submit(
     ctx: click.Context, /, source: Path, workspace: Path, as_json: bool, base_url: str | None, model: str | None,
+    provider: str | None,
     wait: bool, max_wait_s: float | None, output: Path | None, max_budget_usd: str | None, quiet: bool, **asked: Any,
 ) -> None:  # fmt: skip
     """Send the rows of INPUT (.jsonl, .csv, or a .txt with one prompt a line). The same command again carries the run on."""
@@ -98,11 +103,14 @@ def submit(
     from agentloop.adapters.system_clock import SystemClock
     from agentloop.batching.run import prepare
 
-    settings = _settings(workspace, base_url=base_url, model=model)
+    provider = provider or ("scripted" if asked["playbook"] is not None else None)
+    settings = _settings(workspace, base_url=base_url, model=model, provider=provider)
     going = _going(wait, max_wait_s, output, max_budget_usd, quiet)
     chosen = model_table.find(settings.model, model_table.chosen(settings.price_table))
     order = _order(workspace, settings, source, chosen.card.id, asked, going.max_budget_usd)
-    run = submitting.prepared(order, chosen, SystemClock())
+    run = submitting.prepared(order, chosen, SystemClock(), workspace)
+    if getattr(order.rows, "was_cleaned", False):
+        click.echo("note: secrets of the environment were taken out of the rows", err=True)
     store = submitting.store(workspace, settings)
     log = store.log(run.name)
     with log:
@@ -146,8 +154,9 @@ def status(name: str, offline: bool, base_url: str | None, as_json: bool, worksp
     data: Json = summary(state, store.log(found).where).model_dump(mode="json")
     ids = [p.batch_id for p in state.parts.values() if p.status == "submitted"]
     if ids and not offline:
-        data["at_the_api"] = [_seen(submitting.client(settings, os.environ), batch_id) for batch_id in ids]
-    print_json(data) if as_json else click.echo(_shown(data))
+        api = submitting.ends(workspace, settings, os.environ, state.prepared, store.log(found)).batches
+        data["at_the_api"] = [seen(api, batch_id) for batch_id in ids]
+    print_json(data) if as_json else click.echo(shown(data))
 
 
 @batch.command("list")
@@ -165,8 +174,8 @@ def list_(as_json: bool, workspace: Path) -> None:
         print_json(found)
         return
     head = ("name", "status", "rows", "done", "cost USD", "live USD", "model")
-    cells = [_cells(f) for f in found]
-    click.echo(render.table([head, *cells], right=(2, 3, 4, 5)) if found else "no batches; 'agentloop batch submit' makes one")
+    listed = [cells(f) for f in found]
+    click.echo(render.table([head, *listed], right=(2, 3, 4, 5)) if found else "no batches; 'agentloop batch submit' makes one")
 
 
 @batch.command()
@@ -187,9 +196,9 @@ def cancel(name: str, base_url: str | None, as_json: bool, workspace: Path) -> N
     with log:
         state = store.state(found)
         assert state is not None
-        state = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared)).cancel()
+        state = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared, log)).cancel()
     data = summary(state, log.where).model_dump(mode="json")
-    print_json(data) if as_json else click.echo(f"{_shown(data)}\n'agentloop batch collect {found}' fetches what is finished")
+    print_json(data) if as_json else click.echo(f"{shown(data)}\n'agentloop batch collect {found}' fetches what is finished")
 
 
 def _carried_on(
@@ -207,7 +216,7 @@ def _carried_on(
     with log:
         state = store.state(name)
         assert state is not None
-        run = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared, line), give_up=give_up)
+        run = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared, log, line), give_up=give_up)
         if going.max_budget_usd is not None and going.max_budget_usd != run.state.max_budget_usd:
             run.write(BudgetChanged(max_budget_usd=going.max_budget_usd))
         try:
@@ -217,16 +226,16 @@ def _carried_on(
     data = summary(state, log.where).model_dump(mode="json")
     path = going.output or (store.folder / name / "results.jsonl" if state.ended else None)
     if path is not None:
-        results_file.write(state, path)
+        results_file.write(state, log, path)
         data["results"] = str(path)
-    print_json(data) if as_json else click.echo(_shown(data))
+    print_json(data) if as_json else click.echo(shown(data))
     if run.short:
         click.echo(f"budget: {run.short}; raise it, then 'agentloop batch collect {name}' goes on", err=True)
         return 3
     if not state.ended:
         click.echo(f"not all rows have their outcome; 'agentloop batch collect {name}' looks again", err=True)
         return 0 if not collects else 75
-    return 0 if data["outcomes"] == {"succeeded": len(state.rows)} else 1
+    return 0 if data["outcomes"] == {"succeeded": state.rows} else 1
 
 
 def _order(workspace: Path, settings: Settings, source: Path, model: str, asked: Any, budget: Decimal | None) -> Any:
@@ -246,12 +255,9 @@ def _order(workspace: Path, settings: Settings, source: Path, model: str, asked:
         output = of_schema(asked["schema"], model)
     if asked["output_type"] is not None:
         output = of_type(asked["output_type"], workspace / settings.tools, model)
-    given = rows.read(source, asked["form"])
-    clean: list[Json] = submitting.without_secrets(given, os.environ)
-    if clean != given:
-        click.echo("note: secrets of the environment were taken out of the rows", err=True)
+    given = rows.RowFile(source, asked["form"], submitting.cleaner(os.environ))
     return submitting.Order(
-        rows=clean,
+        rows=list(given) if source.exists() and not source.is_file() else given,  # a pipe is read once
         template=template,
         system=prompt_text(asked["system"]).strip() if asked["system"] is not None else "",
         max_tokens=asked["max_tokens"],
@@ -263,9 +269,26 @@ def _order(workspace: Path, settings: Settings, source: Path, model: str, asked:
         max_retries=asked["max_retries"],
         max_budget_usd=budget,
         job=asked["job"],
+        playbook=_playbook(settings, asked),
         name=asked["name"],
         stem="".join(c if c.isalnum() and c.isascii() else "-" for c in source.stem).strip("-")[:60] or "batch",
     )
+
+
+def _playbook(settings: Settings, asked: Any) -> Path | None:
+    """Who plays the model; None: the API. Raises ConfigError where nobody is named."""
+    if settings.provider != "scripted":
+        return None
+    template: Path | None = asked["template"]
+    beside = template.with_suffix(".playbook.yaml") if template is not None else None
+    found: Path | None = asked["playbook"] or (beside if beside is not None and beside.is_file() else None)
+    if found is None:
+        raise ConfigError(
+            "nobody can play the model offline: there is no playbook\n"
+            "name one with --playbook FILE, or put it beside the template (ask.md: ask.playbook.yaml)\n"
+            "or ask the API: --provider anthropic"
+        )
+    return found
 
 
 def _settings(workspace: Path, **flags: Any) -> Settings:
@@ -297,42 +320,3 @@ def _usd(written: str | None) -> Decimal | None:
     if not amount.is_finite() or amount < 0:
         raise UsageError(f"--max-budget-usd {written!r}: expected a number of USD, 0 or more")
     return amount
-
-
-def _seen(api: Any, batch_id: str) -> Json:
-    from agentloop.batch_calls import BatchCallFailed
-
-    try:
-        standing = api.retrieve(batch_id)
-    except BatchCallFailed as e:
-        return {"batch_id": batch_id, "status": e.trouble, "message": e.message}
-    return {"batch_id": batch_id, "status": standing.status, "counts": dict(standing.counts)}
-
-
-def _shown(data: Json) -> str:
-    """A run in a few lines."""
-    outcomes = ", ".join(f"{n:,} {name}" for name, n in data["outcomes"].items())
-    found = [
-        f"{data['name']}: {data['status']}, {data['done']:,} of {data['rows']:,} rows done ({outcomes})",
-        f"batches: {len(data['batches'])}, model {data['model']}; asked again: {data['asked_again']:,}",
-        f"cost: {_four(data['cost_usd'])} USD; live calls: {_four(data['live_usd'])} USD"
-        + (f" ({data['ratio_to_live']:.0%})" if data["ratio_to_live"] is not None else ""),
-    ]
-    if Decimal(data["set_aside_usd"]):
-        found.append(f"set aside for what is under way: {_four(data['set_aside_usd'])} USD at most")
-    if Decimal(data["at_risk_usd"]):
-        found.append(f"perhaps billed besides: {_four(data['at_risk_usd'])} USD at most")
-    if data["anomalies"]:
-        found.append("results that did not fit: " + ", ".join(f"{n:,} {name}" for name, n in data["anomalies"].items()))
-    found += [f"{s['batch_id']}: {s['status']}" for s in data.get("at_the_api", ())]
-    found.append(f"results: {data['results']}" if "results" in data else f"log: {data['log']}")
-    return render.safe("\n".join(found))
-
-
-def _cells(run: Json) -> tuple[str, ...]:
-    usd = (_four(run["cost_usd"]), _four(run["live_usd"]))
-    return (run["name"], run["status"], f"{run['rows']:,}", f"{run['done']:,}", *usd, run["model"])
-
-
-def _four(usd: str) -> str:
-    return render.usd(Decimal(usd))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
@@ -11,21 +12,25 @@ from typing import Any, NamedTuple
 
 import click
 
+from agentloop import purses
 from agentloop.adapters import model_table, plugins
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
+from agentloop.batch_calls import BatchClient
+from agentloop.batch_ends import asked, played
+from agentloop.batch_life import Batches
 from agentloop.cli import render
-from agentloop.cli.evaluators import evaluators
 from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
 from agentloop.errors import UsageError
 from agentloop.ports import ModelClient
-from agentloop.routing import cases, files, harvest, results
-from agentloop.routing.asking import Batches, Speaker
+from agentloop.routing import accounts, cases, files, harvest, results
+from agentloop.routing.asking import CaseBatches, Speaker
 from agentloop.routing.evaluation import BATCH_CASES, Evaluation, Finding, Trial, written
 from agentloop.routing.gate import DELTA, Standing
 from agentloop.routing.switching import Step, switch
 from agentloop.routing.table import OTHER, Row, Table
 from agentloop.routing.verdict import Kept, evidence_of, row_after
+from agentloop.stores import store_of
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings, configuration, redactor, user_file
 
@@ -164,7 +169,7 @@ def eval_(ctx: click.Context, /, kind: str | None, workspace: Path, as_json: boo
         print_json(rows)
     else:
         click.echo("\n\n".join(_text(row) for row in rows))
-    ctx.exit(3 if any("--max-cost" in row["stopped"] for row in rows) else 0)
+    ctx.exit(3 if any(row["is_short"] for row in rows) else 0)
 
 
 class _Place(NamedTuple):
@@ -174,7 +179,7 @@ class _Place(NamedTuple):
     settings: Settings
     models: Mapping[str, Model]
     client: ModelClient
-    sdk: Any
+    batches: BatchClient
     played_by: str
 
     def evaluated(self, kind: str, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,12 +187,15 @@ class _Place(NamedTuple):
         evals = cases.load(self.workspace, kind)
         table = files.load(files.path_of(self.workspace))
         row, trial = table.row(kind), self._trial(table.row(kind), kind, flags)
-        with results.opened(self.workspace, kind) as held:
+        account, clock = kind if self.played_by == "api" else f"{kind}.{self.played_by}", SystemClock()
+        logs = store_of(self.workspace, self.settings)
+        purse = purses.purse(self.workspace, self.settings, logs, clock, accounts.ACCOUNT + account, accounts.JOB)
+        with results.opened(self.workspace, account) as held:
             evaluation = Evaluation(
-                trial, evals, held, self.client, SystemClock(), self._function, self._card, on_step=_progress(kind)
+                trial, evals, held, self.client, clock, self._function, self._card, on_step=_progress(kind), purse=purse
             )
             if flags["batch"]:
-                batches = Batches(self.sdk, SystemClock())
+                batches = CaseBatches(Batches(self.batches, clock.now, time.sleep))
                 evaluation = replace(evaluation, batches=batches, batch_cases=flags["batch_cases"])
             finding = evaluation.run()
             kept = row_after(row, trial, finding, date.today())
@@ -229,8 +237,9 @@ def _place(workspace: Path, flags: Mapping[str, Any]) -> _Place:
     named = {"base_url": flags["base_url"]} if flags["base_url"] else {}
     settings = configuration(workspace, flags=named, environment=os.environ, user_file=user_file(os.environ)).settings
     models = model_table.chosen(settings.price_table)
-    client, sdk = evaluators(settings, models, os.environ, flags["playbook"])
-    return _Place(workspace, settings, models, client, sdk, "api" if flags["playbook"] is None else "script")
+    playbook = flags["playbook"]
+    ends = asked(settings, models, os.environ) if playbook is None else played(playbook, models, SystemClock())
+    return _Place(workspace, settings, models, ends.live(), ends.batches, "api" if flags["playbook"] is None else "script")
 
 
 def _money(text: str) -> Decimal:
@@ -280,6 +289,7 @@ def _told(kind: str, trial: Trial, finding: Finding, kept: Kept, unreviewed: int
         "ungraded": finding.ungraded,
         "lost": [{"case": s.case.id, "answer": s.candidate.text[:200], "detail": s.candidate_grade.detail} for s in lost],
         "stopped": finding.stopped,
+        "is_short": finding.is_short,
     }
 
 

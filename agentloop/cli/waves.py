@@ -73,9 +73,7 @@ def run(
 def _prompts(inputs: Path, template: str) -> list[str]:
     from agentloop.batching import rows
 
-    found = rows.read(inputs)
-    rows.check(template, found, None, allow_duplicates=True)
-    return [rows.rendered(template, row) for row in found]
+    return [rows.rendered(template, row) for row in rows.checked(template, rows.RowFile(inputs), None, allow_duplicates=True)]
 
 
 def _deadline(given: str | None, now: datetime) -> datetime | None:

@@ -1,12 +1,14 @@
 """How a case is put to a model: alone, or with others in a batch at half price."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
+from agentloop.batch_calls import BatchCallFailed, body_of, request_line
+from agentloop.batch_life import LONGEST_CUSTOM_ID, Batches, Limits, Matching, Sent, parted
 from agentloop.core import costs
 from agentloop.core.stream import StreamBroken, whole
 from agentloop.core.tokens import estimate
@@ -20,15 +22,9 @@ from agentloop.types.base import Json, compact
 from agentloop.types.request import Failure, Reply
 from agentloop.types.usage import ModelCard
 
-if TYPE_CHECKING:
-    from anthropic import Anthropic
-
 _FAILS_THE_CASE = frozenset({"prompt_too_long", "request_too_large"})
 """Failures that are the model's answer to a case: it cannot take it."""
-FIRST_POLL_S, LONGEST_POLL_S = 2.0, 60.0
-_CLOCKS_APART = timedelta(minutes=5)
-_NEWEST = 200
-"""So many of the newest batches are looked through for one whose id was lost."""
+_LIMITS = Limits()
 
 
 class Speaker(NamedTuple):
@@ -62,6 +58,8 @@ class NoAnswer(AgentLoopError):
     """The model cannot be asked now."""
 
     exit_code = 75
+    usd = Decimal(0)
+    """What the attempts cost, and may have cost."""
 
 
 def ask_of(case: Case, speaker: Speaker) -> Ask:
@@ -92,7 +90,10 @@ def live(client: ModelClient, ask: Ask, clock: Clock) -> Answer:
             risk += ask.most_usd(in_batch=False)
     if failure is not None and failure.kind in _FAILS_THE_CASE:
         return _unanswered(ask, failure.kind, failure.message, clock.now()).model_copy(update={"cost_usd": spent})
-    raise _stopped(ask, failure.message if failure else "no attempt was made", failure.kind if failure else "unavailable")
+    stopped = _stopped(ask, failure.message if failure else "no attempt was made", failure.kind if failure else "unavailable")
+    if isinstance(stopped, NoAnswer):
+        stopped.usd = spent + risk
+    raise stopped
 
 
 def _answer(ask: Ask, reply: Reply, at: datetime, in_batch: bool) -> Answer:
@@ -129,72 +130,95 @@ def _stopped(ask: Ask, message: str, kind: str) -> AgentLoopError:
     return NoAnswer(f"{said}\nwhat was answered is kept: run the same command again later")
 
 
-class Batches:
-    """Batches over the official SDK: made once, found again, waited for, written down."""
+class CaseBatches:
+    """Cases asked in batches: written down, made once, found again, their results taken whole."""
 
-    def __init__(self, client: "Anthropic", clock: Clock, sleep: Callable[[float], None] = time.sleep) -> None:
-        """`client` makes no second attempt at a request (`max_retries` 0): a batch must not be made twice."""
-        self._client, self._clock, self._sleep = client, clock, sleep
+    def __init__(self, batches: Batches, limits: Limits = _LIMITS) -> None:
+        """Make them there."""
+        self._batches, self._limits = batches, limits
 
     def answer(self, asks: Sequence[Ask], results: Results) -> None:
-        """Ask all of these in one batch and write down what comes of it. Raises NoAnswer, ConfigError."""
-        at = self._clock.now()
+        """Ask all of these in a batch, or more where they are too many for one, and write down what comes of it. Raises
+        NoAnswer, ConfigError."""
+        sized = ((ask, len(request_line("-" * LONGEST_CUSTOM_ID, ask.params))) for ask in asks)
+        for part in parted(sized, self._limits):
+            self._asked(part, results)
+
+    def _asked(self, asks: Sequence[Ask], results: Results) -> None:
+        at = self._batches.now()
         name = hashlib.sha256(f"{at.isoformat()} {asks[0].key}".encode()).hexdigest()[:16]
-        intended = Intended(name=name, keys=tuple(a.key for a in asks), at=at)
+        most = sum((a.most_usd(in_batch=True) for a in asks), Decimal(0))
+        intended = Intended(name=name, keys=tuple(a.key for a in asks), at=at, most_usd=most)
         results.add(intended)
         reached("route.batch_intended")
-        requests: list[Any] = [{"custom_id": f"{name}-{i}", "params": a.params} for i, a in enumerate(asks)]
-        batch_id = self._call(lambda: self._client.messages.batches.create(requests=requests)).id
+        with _told():
+            self._make(intended, body_of([request_line(f"{name}-{i}", a.params) for i, a in enumerate(asks)]), results)
+            self._collect(intended, results.batch_id(name), {a.key: a for a in asks}, results)
+
+    def _make(self, intended: Intended, body: bytes, results: Results) -> None:
+        try:
+            batch_id = self._batches.api.create(body).id
+        except BatchCallFailed as e:
+            if e.trouble != "unknown":
+                results.add(Collected(name=intended.name))
+                raise
+            if not self._found(intended, results):
+                raise
+            return
         reached("route.batch_made")
-        results.add(Submitted(name=name, batch_id=batch_id))
-        self._collect(intended, batch_id, {a.key: a for a in asks}, results)
+        results.add(Submitted(name=intended.name, batch_id=batch_id))
 
     def take_over(self, results: Results, known: dict[str, Ask]) -> int:
         """Write down what came of batches that an earlier run left behind. Returns how many answers that brought."""
         before = len(results.answers)
-        for intended, batch_id in results.open_batches:
-            if (found := batch_id or self._find(intended)) is None:
-                results.add(Collected(name=intended.name))
-                continue
-            if batch_id is None:
-                results.add(Submitted(name=intended.name, batch_id=found))
-            self._collect(intended, found, known, results)
+        with _told():
+            for intended, batch_id in results.open_batches:
+                if batch_id is not None or self._found(intended, results):
+                    self._collect(intended, results.batch_id(intended.name), known, results)
         return len(results.answers) - before
 
-    def _find(self, intended: Intended) -> str | None:
-        """The batch whose items have these names; None where there is none: then nothing was made, and nothing paid."""
-        for i, batch in enumerate(self._recent()):
-            if i >= _NEWEST or batch.created_at < intended.at - _CLOCKS_APART:
-                return None
-            if sum(batch.request_counts.to_dict().values()) != len(intended.keys):
-                continue
-            self._wait(batch.id)
-            first = next(iter(self._results(str(batch.id))), None)
-            if first is not None and str(first["custom_id"]).startswith(f"{intended.name}-"):
-                return str(batch.id)
-        return None
-
-    def _recent(self) -> Iterator[Any]:
-        return iter(self._call(lambda: self._client.messages.batches.list(limit=100)))
+    def _found(self, intended: Intended, results: Results) -> bool:
+        """Whether a batch of which only the intention is known was made; that is written down."""
+        sent = Sent(intended.at, len(intended.keys), results.batch_ids)
+        found = self._batches.found(sent, lambda custom_id: custom_id.startswith(f"{intended.name}-"))
+        if found is None:
+            results.add(Collected(name=intended.name))
+            return False
+        results.add(Submitted(name=intended.name, batch_id=found.id))
+        return True
 
     def _collect(self, intended: Intended, batch_id: str, known: dict[str, Ask], results: Results) -> None:
-        self._wait(batch_id)
-        lines = self._results(batch_id)
         items = {f"{intended.name}-{i}": key for i, key in enumerate(intended.keys)}
-        if missing := items.keys() - {str(line["custom_id"]) for line in lines}:
+        matching = Matching(items, lambda custom_id: custom_id if custom_id in items else None)
+        try:
+            batch = self._batches.ended(batch_id)
+            with self._batches.results(batch) as lines:
+                lines_of = {custom_id: line for line in lines if (custom_id := matching.key(line)) is not None}
+        except BatchCallFailed as e:
+            if not self._is_gone(intended, e):
+                raise
+            lost = Collected(name=intended.name, batch_id=batch_id, lost_usd=intended.most_usd, at=self._batches.now())
+            results.add(lost)
+            return
+        if matching.missing:
             raise NoAnswer(
-                f"the results of batch {batch_id} lack {len(missing)} of {len(items)} items; nothing of them was taken\n"
+                f"the results of batch {batch_id} lack {len(matching.missing)} of {len(items)} items; none of them was taken\n"
                 "run the same command again: they are fetched anew, and not paid twice"
             )
         reached("route.batch_ended")
-        asked = ((known.get(items.get(str(line["custom_id"]), "")), line["result"]) for line in lines)
+        asked = ((known.get(items[custom_id]), line["result"]) for custom_id, line in lines_of.items())
         kept = (self._item(ask, result) for ask, result in asked if ask is not None)
         keep(results, (a for a in kept if a is not None and a.key not in results.answers))
         results.add(Collected(name=intended.name, batch_id=batch_id))
 
+    def _is_gone(self, intended: Intended, e: BatchCallFailed) -> bool:
+        """Whether the results of a batch cannot be had any more: they are kept for 29 days."""
+        kept = timedelta(seconds=self._batches.patience.kept_s)
+        return e.trouble == "no_results" or (e.trouble == "missing" and self._batches.now() > intended.at + kept)
+
     def _item(self, ask: Ask, result: Json) -> Answer | None:
         """An item's answer; None where it may be asked again, for nothing was paid: expired, canceled, an error of the API."""
-        kind, at = result.get("type"), self._clock.now()
+        kind, at = result.get("type"), self._batches.now()
         if kind == "succeeded":
             try:
                 return _answer(ask, whole(result.get("message"), None, len(compact(ask.params))), at, in_batch=True)
@@ -205,24 +229,20 @@ class Batches:
             return _unanswered(ask, "errored", str(error.get("message")), at)
         return None
 
-    def _wait(self, batch_id: str) -> None:
-        pause = FIRST_POLL_S
-        while self._call(lambda: self._client.messages.batches.retrieve(batch_id)).processing_status != "ended":
-            self._sleep(pause)
-            pause = min(LONGEST_POLL_S, pause * 1.5)
 
-    def _results(self, batch_id: str) -> list[Json]:
-        return [line.to_dict(mode="json") for line in self._call(lambda: list(self._client.messages.batches.results(batch_id)))]
-
-    def _call(self, call: Callable[[], Any]) -> Any:
-        """What the SDK says. Raises NoAnswer."""
-        import anthropic
-        import httpx2
-
-        try:
-            return call()
-        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as e:  # ValueError: a line that is no JSON
-            raise NoAnswer(
-                f"the batch API did not answer ({type(e).__name__}): {str(e)[:300]}\n"
-                "run the same command again: a batch that was made is taken over, not paid twice"
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong with batches, in our words. Raises NoAnswer, ConfigError."""
+    try:
+        yield
+    except BatchCallFailed as e:
+        said = f"the batch API did not do it ({e.error_type or e.trouble}): {e.message[:300]}"
+        if e.trouble in ("unauthorized", "refused", "missing"):
+            raise ConfigError(
+                f"{said}\nuse the key of the workspace in which batches were made; what was answered is kept"
             ) from e
+        raise NoAnswer(f"{said}\nrun the same command again: a batch that was made is taken over, not paid twice") from e
+    except OSError as e:
+        raise NoAnswer(
+            f"a temporary file cannot be written: {e.strerror or e}; free the disk, then run the command again"
+        ) from e

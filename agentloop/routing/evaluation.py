@@ -8,13 +8,13 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from agentloop.core import costs
-from agentloop.ports import Clock, ModelClient
+from agentloop.ports import Clock, ModelClient, NothingShared, Purse
 from agentloop.routing import judge
-from agentloop.routing.asking import Ask, Batches, Speaker, ask_of, live
+from agentloop.routing.asking import Ask, CaseBatches, NoAnswer, Speaker, ask_of, live
 from agentloop.routing.cases import Case, Evals, Judge
 from agentloop.routing.gate import Decided, Pair, Standing, Tally, standing, standings
 from agentloop.routing.graders import Function, Grade, graded
-from agentloop.routing.results import Answer, Results, keep
+from agentloop.routing.results import Answer, Results, Unanswered, keep
 from agentloop.routing.results import Decided as Written
 from agentloop.types.usage import ModelCard
 
@@ -78,6 +78,8 @@ class Finding(NamedTuple):
     """Pairs about which a judge said neither yes nor no."""
     stopped: str
     """Why it stopped without a verdict; empty with one."""
+    is_short: bool = False
+    """Whether that is a budget."""
 
 
 class NoRoom(Exception):
@@ -95,14 +97,23 @@ class Evaluation:
     clock: Clock
     function_of: Callable[[str], Function]
     card_of: Callable[[str], ModelCard]
-    batches: Batches | None = None
+    batches: CaseBatches | None = None
     batch_cases: int = BATCH_CASES
     on_step: Callable[[Standing], None] = lambda standing: None
+    purse: Purse = field(default_factory=NothingShared)
+    """The budgets that evals share with all that is done in the workspace."""
     _grades: dict[str, Grade | None] = field(default_factory=dict)
     _new: list[Answer] = field(default_factory=list)
 
     def run(self) -> Finding:
-        """Ask, grade and look at the gate, until it is decided or something runs out. Raises NoAnswer, ConfigError."""
+        """Ask, grade and look at the gate, until it is decided or something runs out. Raises NoAnswer, ConfigError,
+        BudgetUnknown."""
+        try:
+            return self._run()
+        finally:
+            self._account()
+
+    def _run(self) -> Finding:
         asks = {c.id: (ask_of(c, self.trial.candidate), ask_of(c, self.trial.against)) for c in shuffled(self.evals)}
         reused = sum(a.key in self.results.answers for both in asks.values() for a in both)
         if self.batches is not None and self.results.open_batches:
@@ -116,7 +127,7 @@ class Evaluation:
                 finding = self._finding(asks, reused)
                 self.on_step(finding.standing)
         except NoRoom as e:
-            return self._finding(asks, reused, asking=False)._replace(stopped=str(e))
+            return self._finding(asks, reused, asking=False)._replace(stopped=str(e), is_short=True)
         if finding.verdict is not None:
             return finding
         return finding._replace(stopped=self._undecided(asks))
@@ -144,18 +155,27 @@ class Evaluation:
         if self.batches is None:
             self._hold_room(asks, in_batch=False)
             for ask in asks:
-                self._keep(live(self.client, ask, self.clock))
+                self._ask_live(ask)
             return
         self._hold_room(asks, in_batch=True)
         before = set(self.results.answers)
         self.batches.answer(asks, self.results)
         self._new += [a for key, a in self.results.answers.items() if key not in before]
 
+    def _ask_live(self, ask: Ask) -> None:
+        try:
+            self._keep(live(self.client, ask, self.clock))
+        except NoAnswer as e:
+            if e.usd:
+                self.results.add(Unanswered(key=ask.key, usd=e.usd, at=self.clock.now()))
+            raise
+
     def _keep(self, answer: Answer) -> None:
         keep(self.results, [answer])
         self._new.append(answer)
 
     def _hold_room(self, asks: Iterable[Ask], in_batch: bool) -> None:
+        """Set aside the most that these can cost. Raises NoRoom."""
         most = sum((a.most_usd(in_batch) for a in asks), Decimal(0))
         spent = sum((a.cost_usd + a.at_risk_usd for a in self._new), Decimal(0))
         if spent + most > self.trial.max_cost_usd:
@@ -163,6 +183,20 @@ class Evaluation:
                 f"{spent:f} of {self.trial.max_cost_usd:f} USD are spent and the next requests can cost {most:f} USD; "
                 "with a higher --max-cost it goes on where it stopped"
             )
+        under_way = self.results.set_aside_usd
+        room = self.purse.reserve(self.results.spent_usd, under_way + most, under_way)
+        if room is not None and not room.granted:
+            raise NoRoom(
+                f"the next requests can cost {most:f} USD; {room.scope} has {room.left_usd:f} of {room.limit_usd:f} USD left; "
+                "when there is room it goes on where it stopped"
+            )
+
+    def _account(self) -> None:
+        """The shared budgets know what the evals of this kind have spent, and what they have under way."""
+        if under_way := self.results.set_aside_usd:
+            self.purse.reserve(self.results.spent_usd, under_way, under_way)
+        else:
+            self.purse.settle(self.results.spent_usd)
 
     def _finding(self, asks: dict[str, tuple[Ask, Ask]], reused: int, asking: bool = True) -> Finding:
         seen, ungraded = self._seen(asks, asking)
@@ -231,7 +265,7 @@ class Evaluation:
             if not asking:
                 return None
             self._hold_room([ask], in_batch=False)
-            self._keep(live(self.client, ask, self.clock))
+            self._ask_live(ask)
         return judge.said(self.results.answers[ask.key])
 
 

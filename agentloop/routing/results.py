@@ -63,6 +63,8 @@ class Intended(Frozen):
     keys: tuple[str, ...]
     """What each item asks, in their order."""
     at: datetime
+    most_usd: Decimal = Decimal(0)
+    """The most that it can cost: so much is set aside until it is collected."""
 
 
 class Submitted(Frozen):
@@ -74,11 +76,23 @@ class Submitted(Frozen):
 
 
 class Collected(Frozen):
-    """A batch whose results are all written down, or that never was made (`batch_id` is empty)."""
+    """A batch whose results are all written down, or cannot be had, or that never was made (`batch_id` is empty)."""
 
     type: Literal["collected"] = "collected"
     name: str
     batch_id: str = ""
+    lost_usd: Decimal = Decimal(0)
+    """The most that it may have cost, where its results are gone."""
+    at: datetime | None = None
+
+
+class Unanswered(Frozen):
+    """Attempts at a request that brought no answer, and may have been billed."""
+
+    type: Literal["unanswered"] = "unanswered"
+    key: str
+    usd: Decimal
+    at: datetime
 
 
 class Decided(Frozen):
@@ -90,8 +104,8 @@ class Decided(Frozen):
     verdict: str
 
 
-Record = Annotated[Answer | Intended | Submitted | Collected | Decided, Field(discriminator="type")]
-_RECORD: TypeAdapter[Answer | Intended | Submitted | Collected | Decided] = TypeAdapter(Record)
+Record = Answer | Intended | Submitted | Collected | Unanswered | Decided
+_RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 
 
 class Results:
@@ -104,17 +118,33 @@ class Results:
         """By what was asked, oldest first."""
         self.decided: dict[str, str] = {}
         """Verdicts, by the pair with which they fell."""
+        self.spent_usd = Decimal(0)
+        """Of all runs so far, what perhaps was billed too."""
         self._open: dict[str, Intended] = {}
         self._submitted: dict[str, str] = {}
         for record in self._read():
             self._take(record)
+
+    def batch_id(self, name: str) -> str:
+        """The id of a batch that was made."""
+        return self._submitted[name]
+
+    @property
+    def batch_ids(self) -> frozenset[str]:
+        """The batches whose ids are known."""
+        return frozenset(self._submitted.values())
+
+    @property
+    def set_aside_usd(self) -> Decimal:
+        """The most that open batches can cost."""
+        return sum((intended.most_usd for intended in self._open.values()), Decimal(0))
 
     @property
     def open_batches(self) -> list[tuple[Intended, str | None]]:
         """Batches whose results are not written down, each with its id where that is known."""
         return [(intended, self._submitted.get(name)) for name, intended in self._open.items()]
 
-    def add(self, record: Answer | Intended | Submitted | Collected | Decided) -> None:
+    def add(self, record: Record) -> None:
         """Write one record; it is on the disk when this returns. Raises LogWriteFailed."""
         line = record.model_dump_json(exclude_defaults=True, exclude={"type"})[1:]
         data = f'{{"type":"{record.type}",{line}\n'.encode()
@@ -127,7 +157,8 @@ class Results:
             raise LogWriteFailed(f"{self._path}: {e}; free some space and run it again: what is in it is not paid twice") from e
         self._take(record)
 
-    def _take(self, record: Answer | Intended | Submitted | Collected | Decided) -> None:
+    def _take(self, record: Record) -> None:
+        self.spent_usd += charged_usd(record)
         match record:
             case Answer():
                 self.answers.setdefault(record.key, record)
@@ -140,18 +171,36 @@ class Results:
             case Decided():
                 self.decided[record.pair] = record.verdict
 
-    def _read(self) -> Iterator[Answer | Intended | Submitted | Collected | Decided]:
+    def _read(self) -> Iterator[Record]:
         data = self._path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):  # a torn last line: the process ended while it was written
             os.ftruncate(self._handle, whole)
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
-            try:
-                yield _RECORD.validate_json(line)
-            except ValidationError as e:
-                raise LogDamaged(
-                    f"{self._path}, line {number} is damaged; take the line out (what it held is paid again) or bring it back"
-                ) from e
+        return records(self._path, data[:whole])
+
+
+def records(path: Path, data: bytes) -> Iterator[Record]:
+    """The records of a file's whole lines. Raises LogDamaged."""
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            yield _RECORD.validate_json(line)
+        except ValidationError as e:
+            raise LogDamaged(
+                f"{path}, line {number} is damaged; take the line out (what it held is paid again) or bring it back"
+            ) from e
+
+
+def charged_usd(record: Record) -> Decimal:
+    """What a record counts against budgets: spent, and perhaps spent."""
+    match record:
+        case Answer():
+            return record.cost_usd + record.at_risk_usd
+        case Collected():
+            return record.lost_usd
+        case Unanswered():
+            return record.usd
+        case _:
+            return Decimal(0)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ What is about to be asked is in the wave's log before a batch is made. A batch o
 looked for among those of the API by its time and size; that it is ours, its results say, by their custom ids.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from agentloop.batch_calls import MAX_BYTES, MAX_ITEMS, BatchCallFailed, BatchClient, Standing, body_of
+from agentloop.batch_calls import BatchCallFailed, BatchClient, Standing, body_of
+from agentloop.batch_life import Batches, Limits, Sent, candidates, parted
 from agentloop.core import wire
 from agentloop.crash_points import reached
 from agentloop.ports import Clock
@@ -23,6 +24,8 @@ LOOKS, LOOK_EVERY_S = 3, 5.0
 """How often a batch of which nobody knows is looked for, and the seconds in between."""
 BEFORE = timedelta(minutes=1)
 """By how much the clocks of two machines may differ."""
+AROUND_IT = 100
+"""Bytes of a line of a batch besides the body of the request, at most."""
 SOONEST_S, LATEST_S = 1.0, 60.0
 """Seconds between two looks at a batch: a tenth of its age, within these bounds."""
 Key = tuple[str, str]
@@ -110,7 +113,7 @@ class Flights:
     def send(self, bodies: dict[Key, bytes], live: int = 0, hits: Decimal | None = None) -> None:
         """Put these requests into one batch, or more where they are too many for one. `live` others are asked live; `hits` is
         the share that is expected. Raises BatchCallFailed."""
-        for keys in _parted(bodies):
+        for keys in parted(((key, len(body) + AROUND_IT) for key, body in bodies.items()), Limits()):
             self._number += 1
             items = tuple(
                 Item(custom_id=f"{self._tag}-{self._number}-{i}", session_id=key[0], digest=key[1])
@@ -165,13 +168,8 @@ class Flights:
 
     def _candidate(self, intended: BatchIntended) -> Standing | None:
         """A batch of the right size and time that is not known to be another one."""
-        known = {line.batch_id for line in self._journal.lines if isinstance(line, BatchMade)}
-        for batch in self._client.recent():
-            if batch.created_at < intended.at - BEFORE:
-                return None
-            if batch.items == len(intended.items) and batch.id not in known and not batch.is_archived:
-                return batch
-        return None
+        others = frozenset(line.batch_id for line in self._journal.lines if isinstance(line, BatchMade))
+        return next(candidates(self._client, Sent(intended.at, len(intended.items), others), BEFORE), None)
 
     @property
     def wanted(self) -> list[Flight]:
@@ -192,11 +190,13 @@ class Flights:
 
     def _looked_at(self, flight: Flight, now: float) -> dict[Key, Json | None]:
         try:
-            if not self._client.retrieve(flight.batch_id).has_ended:
+            batch = self._client.retrieve(flight.batch_id)
+            if not batch.has_ended:
                 age = now - flight.made_at if flight.made_at else LATEST_S
                 flight.look_at = now + min(LATEST_S, max(SOONEST_S, age / 10))
                 return {}
-            results = {str(r.get("custom_id")): r.get("result") for r in self._client.results(flight.batch_id)}
+            with Batches(self._client, self._clock.now, self._sleep).results(batch) as lines:
+                results = {str(r.get("custom_id")): r.get("result") for r in lines}
         except BatchCallFailed as e:
             if e.trouble not in ("missing", "no_results"):
                 raise
@@ -255,20 +255,6 @@ class Flights:
 def tag(wave_id: str, started: datetime) -> str:
     """What begins the custom ids of a wave: safe, and no other wave's."""
     return "w" + wire.digest(compact([wave_id, started.isoformat()]))[:16]
-
-
-def _parted(bodies: dict[Key, bytes]) -> list[Sequence[Key]]:
-    """The requests, batch by batch: at most so many, and so many bytes, in each."""
-    parts: list[list[Key]] = [[]]
-    size = 0
-    for key, body in bodies.items():
-        more = len(body) + 100
-        if parts[-1] and (len(parts[-1]) == MAX_ITEMS or size + more > MAX_BYTES - 1_000):
-            parts.append([])
-            size = 0
-        parts[-1].append(key)
-        size += more
-    return [p for p in parts if p]
 
 
 def _line(custom_id: str, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from agentloop.core.folding import fold
 from agentloop.policies import PolicySettings, Whole, preset
 from agentloop.replay import replay
 from agentloop.tooling import Registry
-from tests.bench import durable, emulator_speed, recall_search, soak, tool_search, traces, workers
+from tests.bench import batch_rows, durable, emulator_speed, recall_search, soak, tool_search, traces, workers
 from tests.bench.against_loop import SIDES, Api, cpu_seconds, look, same_requests, session
 from tests.bench.long_logs import long_log
 from tests.bench.memory import peak_bytes
@@ -39,6 +39,8 @@ def main() -> None:
     print(flush=True)
     emulator_speed.main()
     soak.main()
+    print(flush=True)
+    batch_rows.main()
     print(flush=True)
     recall_search.main()
     tool_search.main()

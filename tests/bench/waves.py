@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.batch_calls import Standing
@@ -99,7 +99,8 @@ class InstantBatches:
         self._clock, self._turns = clock, turns
         self._batches: list[list[str]] = []
 
-    def create(self, body: bytes) -> Standing:
+    def create(self, body: bytes | IO[bytes]) -> Standing:
+        assert isinstance(body, bytes)
         self._batches.append([found.decode() for found in _CUSTOM_ID.findall(body)])
         return self.retrieve(str(len(self._batches) - 1))
 

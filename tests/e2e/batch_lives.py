@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from agentloop.adapters.batches_api import BatchesApi
 from agentloop.adapters.model_table import models
-from agentloop.batching.items import Limits
-from agentloop.batching.means import Means, Patience
+from agentloop.batch_life import Limits, Patience
+from agentloop.batching.means import Means
 from agentloop.batching.outputs import Output, check_of
 from agentloop.batching.run import BatchRun, prepare
 from agentloop.batching.store import BatchStore

@@ -11,10 +11,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentloop.batch_calls import body_of
+from agentloop.batch_calls import body_of, request_line
+from agentloop.batch_life import Limits
 from agentloop.batching import items, rows
 from agentloop.batching.events import RoundPlanned, RowsGiven
-from agentloop.batching.items import ItemId, Limits
+from agentloop.batching.items import ItemId
 from agentloop.batching.state import begin, evolve, fold
 from agentloop.crash_points import watching
 from agentloop.emulated import EmulatedApi
@@ -95,10 +96,9 @@ def test_rows_come_back_from_the_log_as_they_were(given_rows: list[Json]) -> Non
         run = runs.made(api, order(tickets(1)))
         with runs.store(Path(folder)).log("tickets") as log:
             runs.prepare(log, run.model_copy(update={"rows": len(given_rows)}), given_rows, runs.Clock(api).now)
-        state = runs.store(Path(folder)).state("tickets")
+        found = list(runs.store(Path(folder)).log("tickets").rows())
 
-    assert state is not None
-    assert list(state.rows) == given_rows
+    assert found == list(enumerate(given_rows))
 
 
 @given(cut=st.floats(0, 1))
@@ -117,7 +117,7 @@ def test_a_log_cut_at_any_byte_is_the_run_as_it_was_then_and_goes_on(cut: float)
         again = runs.finished(Path(folder), api, wanted)
 
     assert left == events[: len(left)]
-    assert {r: i.result.verdict for r, i in again.items.items()} == {r: i.result.verdict for r, i in whole.items.items()}
+    assert {r: i.verdict for r, i in again.items.items()} == {r: i.verdict for r, i in whole.items.items()}
     assert len({p.batch_id for p in again.parts.values()}) == 1
 
 
@@ -158,9 +158,12 @@ def test_batches_hold_all_rows_in_their_order_and_no_more_than_the_limits(sizes:
     with TemporaryDirectory() as folder, runs.store(Path(folder)).log("tickets") as log:
         state = begin(log.append(run, runs.Clock(api).now()))
         state = evolve(state, log.append(RowsGiven(rows=tuple(given_rows)), runs.Clock(api).now()))
-        parts = items.split(state, 0, range(len(given_rows)), limits)
+        parts = items.split(state, 0, len(given_rows), log.rows(), limits)
         state = evolve(state, log.append(RoundPlanned(round=0, mode="batch", parts=parts), runs.Clock(api).now()))
-        bodies = [body_of(items.lines(state, key)) for key in state.parts]
+        bodies = [
+            body_of([request_line(*asked) for asked in items.requests(state, key, log.rows(part.rows))])
+            for key, part in state.parts.items()
+        ]
         again = fold(log.events())
 
     assert [row for part in parts for row in part] == list(range(len(given_rows)))

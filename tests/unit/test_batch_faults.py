@@ -1,5 +1,6 @@
 """What the network, the API, the disk and other processes do to a batch run."""
 
+import errno
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def test_results_that_are_kept_no_longer_end_the_run(tmp_path: Path) -> None:
     state = runs.finished(tmp_path, api, wanted)
 
     assert runs.verdicts(state) == {"lost": 5}
-    assert "29 days" in state.items[0].result.why
+    assert "29 days" in state.items[0].why
     assert state.at_risk_usd >= runs.paid(api) > 0
 
 
@@ -279,6 +280,26 @@ def test_a_live_retry_that_nobody_answers_stops_and_goes_on_later(tmp_path: Path
 
     with pytest.raises(BatchStopped, match="row 1"):
         runs.finished(tmp_path, api, wanted)
+    state = runs.finished(tmp_path, api, wanted)
+
+    assert runs.verdicts(state) == {"succeeded": 5}
+    assert state.spent_usd == runs.paid(api)
+
+
+@pytest.mark.parametrize("place", ["agentloop.batching.run", "agentloop.batch_life"])
+def test_a_disk_without_room_for_a_body_or_for_results_stops_the_run_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    api = emulated()
+    wanted = order(tickets(5))
+    monkeypatch.setattr(f"{place}.TemporaryFile", full)
+
+    with pytest.raises(BatchStopped, match="No space left on device\\nfree the disk"):
+        runs.finished(tmp_path, api, wanted)
+    monkeypatch.undo()
     state = runs.finished(tmp_path, api, wanted)
 
     assert runs.verdicts(state) == {"succeeded": 5}

@@ -48,6 +48,20 @@ def test_a_file_that_is_none_is_refused_with_its_line(tmp_path: Path, name: str,
         rows.read(tmp_path / name)
 
 
+def test_a_file_is_read_as_often_as_it_is_gone_through_and_refused_once_it_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\r\ntwo\rand more\nthree")
+    given = rows.RowFile(path, cleaned=lambda row: {"prompt": row["prompt"].replace("two", "2")})
+
+    first, second = list(given), list(given)
+    path.write_text("one\n")
+
+    assert first == second == [{"prompt": "one"}, {"prompt": "2\rand more"}, {"prompt": "three"}]
+    assert given.was_cleaned
+    with pytest.raises(UsageError, match="was changed while it was read"):
+        list(given)
+
+
 @pytest.mark.parametrize(
     ("given", "more", "told"),
     [

@@ -38,7 +38,9 @@ def test_what_one_process_wrote_another_one_reads(stores: Stores) -> None:
     state = stores().state("tickets")
 
     assert state is not None
-    assert list(state.rows) == tickets(1_200)
+    assert (state.rows, state.is_whole) == (1_200, True)
+    assert list(stores().log("tickets").rows()) == list(enumerate(tickets(1_200)))
+    assert list(stores().log("tickets").rows([0, 499, 500, 1_199])) == [(i, tickets(1_200)[i]) for i in (0, 499, 500, 1_199)]
     assert stores().state("nobody") is None
 
 
@@ -92,6 +94,8 @@ def test_a_batch_is_set_aside_in_the_shared_budgets_when_it_is_sent_and_settled_
     with runs.opened(tmp_path, api, wanted, purse=purse) as run:
         run.carry_on(collects=False)
         sent = ledger.spending("batch", limits.shared_limits)[0]
+        ledger.rebuild()
+        assert ledger.spending("batch", limits.shared_limits)[0] == sent
         state = run.carry_on(max_wait_s=DAY_S)
     collected = ledger.spending("batch", limits.shared_limits)[0]
     ledger.rebuild()

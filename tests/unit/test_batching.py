@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from agentloop.batch_life import Limits
+from agentloop.batching import results_file
 from agentloop.batching.bill import summary
 from agentloop.batching.decide import Plan
-from agentloop.batching.items import Limits
-from agentloop.batching.results import text
 from agentloop.batching.state import fold
 from agentloop.errors import UsageError
 from agentloop.types import blocks
@@ -24,9 +24,8 @@ def test_every_row_gets_the_answer_to_its_own_prompt_though_results_come_shuffle
 
     state = runs.finished(tmp_path, api, order(tickets(50)))
 
-    assert {row: text(item.result.reply) for row, item in state.items.items() if item.result.reply} == {
-        row: f"about {row}" for row in range(50)
-    }
+    told = results_file.rows(state, runs.store(tmp_path).log("tickets"))
+    assert [row["output"] for row in told] == [f"about {row}" for row in range(50)]
     assert state.ended
     assert runs.verdicts(state) == {"succeeded": 50}
 
@@ -59,7 +58,7 @@ def test_without_retries_each_item_keeps_the_outcome_that_its_batch_gave_it(tmp_
     state = runs.finished(tmp_path, api, order(tickets(100), retry="none"))
 
     assert set(runs.verdicts(state)) == {"succeeded", "errored", "expired"}
-    assert {i.result.retryable for i in state.items.values() if i.result.verdict != "succeeded"} == {True}
+    assert {i.retryable for i in state.items.values() if i.verdict != "succeeded"} == {True}
     assert len(state.rounds) == 1
 
 
@@ -188,7 +187,7 @@ def test_what_never_fits_is_asked_a_bounded_number_of_times(tmp_path: Path) -> N
     assert runs.verdicts(state) == {"invalid": 3}
     assert {i.attempts for i in state.items.values()} == {3}
     assert api.bill().requests == 9
-    assert state.items[0].result.why.startswith("not JSON")
+    assert state.items[0].why.startswith("not JSON")
 
 
 def test_the_api_is_given_the_schema_in_the_form_it_takes(tmp_path: Path) -> None:

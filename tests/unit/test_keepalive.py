@@ -259,7 +259,7 @@ class SmallPurse:
     def __init__(self, lost: bool) -> None:
         self.lost, self.asked = lost, 0
 
-    def reserve(self, spent_usd: Decimal, most_usd: Decimal) -> Room | None:
+    def reserve(self, spent_usd: Decimal, most_usd: Decimal, sent_usd: Decimal = Decimal(0)) -> Room | None:
         self.asked += 1
         if self.asked != 14:  # the thirteen turns before the wait
             return None

@@ -11,21 +11,30 @@ from typing import Any
 
 import pytest
 
+from agentloop import purses
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.model_table import models
+from agentloop.batch_life import Batches
+from agentloop.budgets import BudgetLedger, Spending
 from agentloop.crash_points import watching
 from agentloop.emulated import EmulatedApi
-from agentloop.emulator import EmulatorSettings
+from agentloop.emulator import EmulatorSettings, Faults
 from agentloop.emulator.settings import BatchSettings
 from agentloop.emulator.transport import client as in_process
 from agentloop.errors import ConfigError, LogDamaged, SessionHeld
+from agentloop.ports import NothingShared, Purse
 from agentloop.routing import results
-from agentloop.routing.asking import Batches, NoAnswer, Speaker
+from agentloop.routing.accounts import ACCOUNT, JOB
+from agentloop.routing.asking import CaseBatches, NoAnswer, Speaker, ask_of
 from agentloop.routing.cases import Case, Evals, Exact, Judge, Python
 from agentloop.routing.evaluation import Evaluation, Finding, Trial, shuffled, written
 from agentloop.routing.table import Row
 from agentloop.routing.verdict import row_after
+from agentloop.sessions import Sessions
 from agentloop.types.base import Json
+from agentloop.types.limits import SharedLimits
+from agentloop.workspace import Settings
+from tests import batch_runs as runs
 
 TABLE = models()
 CHEAP, DEAR = TABLE["claude-haiku-5-5"].card, TABLE["claude-sonnet-5-5"].card
@@ -67,14 +76,16 @@ def evaluated(
     max_cost: str = "100",
     batch_cases: int = 0,
     function_of: Callable[[str], Any] = lambda name: None,
+    purse: Purse | None = None,
 ) -> Finding:
     """One run; in batches where their size is given. What it decides is written down."""
     trial = Trial(Speaker(CHEAP, None, 500), Speaker(DEAR, None, 500), 0.1, Decimal(max_cost))
     client = MessagesApi(api_key="emulator", base_url="http://emulator", http_client=in_process(api.emulator))
     with results.opened(folder, of.kind) as held:
         run = Evaluation(trial, of, held, client, Clock(api), function_of, lambda name: TABLE[name].card)
+        run = dataclasses.replace(run, purse=purse or NothingShared())
         if batch_cases:
-            batches = Batches(api.client(), Clock(api), api.pass_)
+            batches = CaseBatches(Batches(runs.batches(api), Clock(api).now, api.pass_))
             run = dataclasses.replace(run, batches=batches, batch_cases=batch_cases)
         finding = run.run()
         if finding.verdict is not None:
@@ -169,6 +180,98 @@ def test_a_verdict_that_no_table_knows_yet_is_found_again_for_nothing(api: Emula
     again = evaluated(api, tmp_path, evals(100))
 
     assert (again.verdict, again.standing, again.asked) == (finding.verdict, finding.standing, 0)
+
+
+def shared(api: EmulatedApi, folder: Path, day_usd: str) -> tuple[BudgetLedger, Callable[[str], Purse]]:
+    """The ledger of a workspace whose day has so much, and the purse of the evals of each kind."""
+    given = Settings(workspace_day_usd=Decimal(day_usd))
+    ledger = purses.ledger(folder, given, Sessions(folder / "sessions"), Clock(api))
+    return ledger, lambda kind: ledger.purse(ACCOUNT + kind, JOB, given.shared_limits)
+
+
+@pytest.mark.parametrize(("batch_cases", "day"), [(0, "0.006"), (3, "0.0083")])
+def test_evals_draw_on_the_budgets_of_the_workspace_and_go_on_when_there_is_room(
+    batch_cases: int, day: str, api: EmulatedApi, tmp_path: Path
+) -> None:
+    ledger, purse = shared(api, tmp_path, day)
+    poor = evaluated(api, tmp_path, evals(500), batch_cases=batch_cases, purse=purse("classification"))
+    spent = ledger.spending(JOB, SharedLimits())
+    api.pass_(86_400)
+    later = evaluated(api, tmp_path, evals(500), batch_cases=batch_cases, purse=purse("classification"))
+
+    assert poor.is_short
+    assert "the workspace on" in poor.stopped
+    assert 0 < poor.spent_usd <= Decimal(day)
+    assert spent[0][2:] == spent[3][2:] == (poor.spent_usd, Decimal(0))
+    assert later.reused == poor.asked
+    assert later.asked > 0
+
+
+def test_two_evals_at_once_share_a_day_and_what_one_has_under_way_is_not_there_for_the_other(
+    api: EmulatedApi, tmp_path: Path
+) -> None:
+    asks = [ask_of(evals(1).cases[0], Speaker(card, None, 500)) for card in (CHEAP, DEAR)]
+    pair = sum((a.most_usd(in_batch=False) for a in asks), Decimal(0))
+    day = 3 * pair / 2 + pair + Decimal("0.0001")  # the batch of one, one live pair of the other, and a little to spend
+    ledger, purse = shared(api, tmp_path, str(day))
+    other: list[Finding] = []
+
+    def meanwhile(name: str) -> None:
+        if name == "route.batch_made":
+            other.append(evaluated(api, tmp_path, evals(500)._replace(kind="extraction"), purse=purse("extraction")))
+            under_way.append(ledger.spending(JOB, SharedLimits())[0])
+
+    under_way: list[Spending] = []
+    with watching(meanwhile):
+        first = evaluated(api, tmp_path, evals(3), batch_cases=3, purse=purse("classification"))
+    after = ledger.spending(JOB, SharedLimits())[0]
+    ledger.rebuild()
+
+    assert other[0].is_short
+    assert other[0].asked > 0
+    assert under_way[0].reserved_usd > 0
+    assert under_way[0].settled_usd + under_way[0].reserved_usd <= day
+    assert after.settled_usd == first.spent_usd + other[0].spent_usd == api.bill().cost_usd <= day
+    assert after == ledger.spending(JOB, SharedLimits())[0]
+
+
+def test_a_batch_of_evals_stays_set_aside_after_a_crash_and_in_a_ledger_made_anew(api: EmulatedApi, tmp_path: Path) -> None:
+    ledger, purse = shared(api, tmp_path, "1")
+    with pytest.raises(Died), watching(dying("route.batch_made", 1)):
+        evaluated(api, tmp_path, evals(3), batch_cases=3, purse=purse("classification"))
+    left = ledger.spending(JOB, SharedLimits())[0]
+    ledger.rebuild()
+    anew = ledger.spending(JOB, SharedLimits())[0]
+    again = evaluated(api, tmp_path, evals(3), batch_cases=3, purse=purse("classification"))
+
+    assert left == anew
+    assert left.reserved_usd > api.bill().cost_usd == again.spent_usd
+    assert ledger.spending(JOB, SharedLimits())[0][2:] == (again.spent_usd, Decimal(0))
+
+
+def test_a_ledger_made_anew_leaves_out_a_file_that_is_damaged_and_counts_the_others(api: EmulatedApi, tmp_path: Path) -> None:
+    ledger, purse = shared(api, tmp_path, "1")
+    of = evals(3)
+    whole = evaluated(api, tmp_path, of, purse=purse("classification"))
+    evaluated(api, tmp_path, of._replace(kind="extraction"), purse=purse("extraction"))
+    (tmp_path / results.FOLDER / "extraction.jsonl").write_bytes(b"no record\n")
+
+    ledger.rebuild()
+
+    assert ledger.spending(JOB, SharedLimits())[0].settled_usd == whole.spent_usd > 0
+
+
+def test_results_that_are_gone_count_as_spent_and_the_cases_are_asked_anew(api: EmulatedApi, tmp_path: Path) -> None:
+    ledger, purse = shared(api, tmp_path, "1")
+    with pytest.raises(Died), watching(dying("route.batch_ended", 1)):
+        evaluated(api, tmp_path, evals(3), batch_cases=3, purse=purse("classification"))
+    set_aside = ledger.spending(JOB, SharedLimits())[2].reserved_usd
+    api.pass_(30 * 86_400)
+
+    again = evaluated(api, tmp_path, evals(3), batch_cases=3, purse=purse("classification"))
+
+    assert again.asked == 6
+    assert ledger.spending(JOB, SharedLimits())[1][2:] == (again.spent_usd + set_aside, Decimal(0))
 
 
 class Died(BaseException):
@@ -291,18 +394,10 @@ def test_an_answer_that_was_cut_off_is_wrong_whatever_it_says(api: EmulatedApi, 
 
 def test_a_provider_that_does_not_answer_stops_it_and_nothing_is_lost(api: EmulatedApi, tmp_path: Path) -> None:
     evaluated(api, tmp_path, evals(3))
-    api.play(played(lambda model, n: False))
-    before = api.client
+    api.play(played(lambda model, n: False), faults=Faults.of({"endpoint": "batches", "request": 1, "fault": "500"}))
 
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        client = before(*args, **kwargs)
-        client.base_url = "http://emulator/nowhere"
-        return client
-
-    api.client = broken  # type: ignore[method-assign]
     with pytest.raises(NoAnswer, match="run the same command again"):
         evaluated(api, tmp_path, evals(5), batch_cases=5)
-    api.client = before  # type: ignore[method-assign]
     again = evaluated(api, tmp_path, evals(5), batch_cases=5)
 
     assert (again.reused, again.asked) == (6, 4)

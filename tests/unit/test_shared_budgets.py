@@ -96,6 +96,39 @@ def test_a_day_ends_at_midnight_of_the_budgets_zone(tmp_path: Path) -> None:
     assert (last.granted, last.scope, last.left_usd) == (False, "the workspace on 2026-07-01", Decimal("0.1"))
 
 
+def test_a_batch_that_was_sent_yesterday_stays_set_aside_though_the_day_has_no_room_for_it(tmp_path: Path) -> None:
+    clock = FixedClock(datetime(2026, 6, 30, 22, 30, tzinfo=UTC))  # 23:30 in Dublin
+    book = ledger(tmp_path, clock)
+    limits = SharedLimits(workspace_day=Decimal(1))
+    batch, other = book.purse("batch:a", "batch", limits), book.purse("b", "job", limits)
+    batch.reserve(Decimal(0), Decimal("0.7"))
+    clock.pass_(3_600)
+    first = other.reserve(Decimal(0), Decimal("0.9"))
+
+    still = batch.reserve(Decimal(0), Decimal("0.7"), Decimal("0.7"))
+    more = batch.reserve(Decimal(0), Decimal("0.8"), Decimal("0.7"))
+    another = book.purse("c", "job", limits).reserve(Decimal(0), Decimal("0.05"))
+
+    assert [r.granted for r in (first, still, more, another) if r] == [True, False, False, False]
+    assert book.spending(None, limits)[0].reserved_usd == Decimal("1.6")
+    batch.settle(Decimal("0.2"))
+    assert book.spending(None, limits)[0][2:] == (Decimal("0.2"), Decimal("0.9"))
+
+
+@pytest.mark.parametrize("sent", ["0", "0.3"])
+def test_a_refusal_leaves_set_aside_what_is_under_way_and_nothing_else(tmp_path: Path, sent: str) -> None:
+    book = ledger(tmp_path, FixedClock())
+    limits = SharedLimits(workspace_day=Decimal(1))
+    purse = book.purse("a", "job", limits)
+    purse.reserve(Decimal(0), Decimal("0.3"))
+
+    refused = purse.reserve(Decimal(0), Decimal("1.1"), Decimal(sent))
+
+    assert refused is not None
+    assert not refused.granted
+    assert book.spending(None, limits)[0].reserved_usd == Decimal(sent)
+
+
 def test_of_several_budgets_the_strictest_holds(tmp_path: Path) -> None:
     book = ledger(tmp_path, FixedClock())
     limits = SharedLimits(Decimal(10), Decimal(100), Decimal(5), Decimal("0.5"))

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -34,7 +35,8 @@ class Api:
         self.clock, self.trouble, self.is_made = clock, trouble, is_made
         self.made: list[bytes] = []
 
-    def create(self, body: bytes):  # type: ignore[no-untyped-def]
+    def create(self, body: bytes | IO[bytes]):  # type: ignore[no-untyped-def]
+        assert isinstance(body, bytes)
         if self.is_made:
             self.made.append(body)
         if self.trouble is not None:
