@@ -59,6 +59,8 @@ class Agent:
         sessions: The folder of sessions.
         workspace: The folder whose settings and tools count.
         script: Plays the model in the emulator, in process (an `emulator.script.Script`).
+        on_leaf_event: Told of what happens inside of the leaves of its sessions, one event at a time, by the leaf's own event
+            and state.
         unattended: Nobody is watching: besides reading, only what the agent's file grants is done; anything else waits for
             a person.
         job: What the spending is counted to; the name by default. A session that is taken up again keeps what it started with.
@@ -83,6 +85,7 @@ class Agent:
         clock: Clock | None = None,
         environment: Mapping[str, str] | None = None,
         on_event: Observer | None = None,
+        on_leaf_event: Observer | None = None,
         unattended: bool = False,
         job: str | None = None,
         **settings: Any,
@@ -110,7 +113,7 @@ class Agent:
         self.policy_settings = self._policy_settings(policies)
         self._system = system
         self._clock = clock or SystemClock()
-        self._on_event = on_event
+        self._on_event, self._on_leaf_event = on_event, on_leaf_event
         self.sessions: SessionStore = store_of(self.workspace, self.settings)
         self._origins = Origins(self.workspace, self.settings.database_url)
         self._models = model_table.chosen(self.settings.price_table)
@@ -267,8 +270,14 @@ class Agent:
     @contextmanager
     def _ready(self, session_id: str) -> "Iterator[_Ready]":
         """What a session needs besides its log. Raises UsageError, before anything is written."""
-        with self.registry(session_id) as registry, callbacks.isolated(self._on_event, _warn) as observe:
-            yield _Ready(registry, self.root(session_id), observe)
+        with self.registry(session_id) as registry, self._observers() as (observe, of_leaves):
+            yield _Ready(registry, self.root(session_id), observe, of_leaves)
+
+    @contextmanager
+    def _observers(self) -> Iterator[tuple[Observer, Observer]]:
+        told, of_leaves = self._on_event, self._on_leaf_event
+        with callbacks.isolated(told, _warn) as first, callbacks.isolated(of_leaves, _warn) as second:
+            yield first, callbacks.one_by_one(second)
 
     def _run(
         self, session_id: str, log: Log, clients: Clients, policies: Policies, ready: "_Ready", started: SessionStarted
@@ -293,6 +302,8 @@ class Agent:
             root=ready.root,
             job=job,
             client=clients.another,
+            batches=clients.batches,
+            journals=self.workspace / ".agentloop" / "leaves",
             purse=lambda leaf: self._purse(leaf, job),
             card=self._card,
             guarded=self._guarded,
@@ -300,6 +311,7 @@ class Agent:
             mark=self._origins.mark,
             checked=lambda leaf, start, calls: self._origins.checked(leaf, start, calls, trust=False),
             policies=self._own_policies,
+            told=ready.of_leaves,
             route=routed.by_table(self.workspace, self._card),
         )
 
@@ -333,6 +345,10 @@ class Agent:
         script = self.script or (provider.script_of(self.file, self.name) if settings.provider == "scripted" else None)
         return provider.clients(settings, self._models, self.environment, self._clock, script, history)
 
+    def clients(self) -> Clients:
+        """Who answers sessions that it starts now. Raises ConfigError."""
+        return self._clients(provider.played_by(self.settings, self.script))
+
     def through(self, clients: Clients) -> "Agent":
         """The same agent, whose sessions ask through these: a session of a wave."""
         other = copy.copy(self)
@@ -362,6 +378,7 @@ class _Ready(NamedTuple):
     registry: Registry
     root: Path
     observe: Observer
+    of_leaves: Observer
 
 
 def _warn(event: str, detail: str) -> None:

@@ -30,6 +30,17 @@ def isolated(told: Observer | None, warn: Warn, patience_s: float = PATIENCE_S) 
         apart.close()
 
 
+def one_by_one(told: Observer) -> Observer:
+    """The same for any thread: whoever comes second waits."""
+    lock = threading.Lock()
+
+    def tell(event: Event, state: State) -> None:
+        with lock:
+            told(event, state)
+
+    return tell
+
+
 class _Told(NamedTuple):
     event: Event
     state: State

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from agentloop.adapters.model_table import Model
 from agentloop.agents import AgentFile
+from agentloop.batch_calls import BatchClient
 from agentloop.errors import ConfigError, UsageError
 from agentloop.ports import Clock, ModelClient
 from agentloop.types.usage import ModelCard
@@ -55,6 +56,8 @@ class Clients(NamedTuple):
     first: ModelClient
     another: Callable[[Callable[[], None]], ModelClient]
     """Makes one more; it calls what it is given when a reply has begun."""
+    batches: Callable[[], BatchClient]
+    """Makes one for batches. Those of an emulator in this process end with it."""
 
 
 def client(
@@ -79,28 +82,33 @@ def clients(
     history: Iterable[tuple[datetime, bytes]] = (),
 ) -> Clients:
     """The same for a run that speaks to the API from several threads. Raises ConfigError."""
-    from agentloop.adapters.messages_api import MessagesApi  # the SDK takes half a second to import
+    from agentloop.adapters.batches_api import BatchesApi  # the SDK takes half a second to import
+    from agentloop.adapters.messages_api import MessagesApi
 
     def card_of(model: str) -> ModelCard | None:
         return models[model].card if model in models else None
 
     if settings.provider == "scripted":
+        from agentloop.emulator.transport import BASE_URL
         from agentloop.emulator.transport import client as in_process
 
         emulator = _emulator(script, models, clock, history)
 
         def played(begun: Callable[[], None] = _unheard) -> ModelClient:
             http = in_process(emulator)
-            return MessagesApi(api_key="emulator", base_url="http://emulator", http_client=http, card_of=card_of, begun=begun)
+            return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=http, card_of=card_of, begun=begun)
 
-        return Clients(played(), played)
+        def played_batches() -> BatchClient:
+            return BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=in_process(emulator))
+
+        return Clients(played(), played, played_batches)
     check_address(settings.base_url)
     key = environment.get("ANTHROPIC_API_KEY")
 
     def asked(begun: Callable[[], None] = _unheard) -> ModelClient:
         return MessagesApi(api_key=key, base_url=settings.base_url, card_of=card_of, begun=begun)
 
-    return Clients(asked(), asked)
+    return Clients(asked(), asked, lambda: BatchesApi(api_key=key, base_url=settings.base_url))
 
 
 def _emulator(script: Any, models: Mapping[str, Model], clock: Clock, history: Iterable[tuple[datetime, bytes]]) -> "Emulator":

@@ -108,8 +108,12 @@ def _leaf_tokens(report: Report) -> int:
 def leaves(found: Sequence[LeafRun]) -> str:
     """A line for each leaf."""
     rows = [["leaf", "kind", "model", "turns", "USD", "outcome"]]
-    rows += [[one.session_id, one.kind, one.model, str(one.turns), usd(one.spent_usd), one.outcome] for one in found]
+    rows += [[one.session_id, one.kind, one.model, _turns(one), usd(one.spent_usd), one.outcome] for one in found]
     return table(rows, right=(3, 4)) if found else ""
+
+
+def _turns(leaf: LeafRun) -> str:
+    return f"{leaf.turns}, {leaf.batched} in batches" if leaf.batched else str(leaf.turns)
 
 
 def _conditions(report: Report) -> str:

@@ -53,7 +53,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run one session of AGENT (a name in prompts/, or a prompt file) to its end."""
     with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
-        ready = agent_of(workspace, agent, on_event=printer, **flags)
+        ready = agent_of(workspace, agent, on_event=printer, on_leaf_event=printer.leaf, **flags)
         result = ready.run(prompt, session_id=session_id)
         printer.result(ready, result)
     ctx.exit(_exit_code(result))
@@ -80,7 +80,7 @@ def resume(
     assert isinstance(started, SessionStarted)
     with _printer(workspace, "json" if as_json else output_format, quiet) as printer:
         try:
-            ready = agent_of(workspace, agent or started.agent, on_event=printer, **flags)
+            ready = agent_of(workspace, agent or started.agent, on_event=printer, on_leaf_event=printer.leaf, **flags)
         except PromptError as e:
             raise UsageError(f"{e}\nthe session was started by '{started.agent}'; name its prompt file with --agent") from e
         result = ready.resume(session_id, text=prompt, accept_new_prefix=accept_new_prefix, trust=trust)
@@ -105,6 +105,10 @@ class _Printer:
         self._live(event, state)
         if self._format == "stream-json":
             self._output.write(render.safe_json(event.model_dump_json()) + "\n")
+
+    def leaf(self, event: Event, state: State) -> None:
+        """Told of what happens inside of its leaves."""
+        self._live.leaf(event, state)
 
     def result(self, agent: Agent, result: Result) -> None:
         """Print what came of it."""

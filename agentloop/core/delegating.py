@@ -1,13 +1,12 @@
 """What leaves may spend and do: their parts of what the session that delegates has left, and how it is counted afterwards.
 
 Pure. Money is taken out of one pot leaf by leaf, as each starts: an even part of what no other holds. What a leaf did not
-use goes back, for those that come later. Rights are parted before any of them starts.
+use goes back, for those that come later. With rights it is the same.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_DOWN, Decimal
-from typing import NamedTuple
 
 from agentloop.core import costs
 from agentloop.core.permits import Permits, Used
@@ -68,31 +67,41 @@ def tokens_for_each(state: State, answer_tokens: int, leaves: int) -> int | None
     return max(1, (limit - state.all_tokens - state.prompt_tokens - answer_tokens - NEXT_REPLY_TOKENS) // leaves)
 
 
-class Among(NamedTuple):
-    """Which of those that share something one is (from 0), and how many they are."""
+@dataclass(frozen=True)
+class Rights:
+    """What the leaves of one call may do unattended together, and what each of them holds of it: while it runs, the most that
+    it may do in all; before and after, what it did."""
 
-    rank: int
-    of: int
+    permits: Permits
+    """Of the session that delegates."""
+    held: Mapping[int, Mapping[str, Used]] = field(default_factory=dict)
 
+    def drawn(self, leaf: int, waiting: Mapping[str, int]) -> tuple["Rights", Grants | None]:
+        """What a leaf may do in all, what it did before included; `waiting`: for each of its tools, the leaves that have it,
+        this one too, and have yet to be given their part. None: somebody watches, and nothing has to be granted."""
+        grants = self.permits.grants
+        if grants is None:
+            return self, None
+        parts = {name: self._part(name, grant, leaf, waiting[name]) for name, grant in grants.tools.items() if name in waiting}
+        holds = {name: Used(part.at_most or 0, part.sum_at_most or Decimal(0)) for name, part in parts.items()}
+        return replace(self, held={**self.held, leaf: holds}), grants.model_copy(update={"tools": parts})
 
-def grants_for(permits: Permits, tools: Mapping[str, Among]) -> Grants | None:
-    """What one leaf may do unattended: of what the session has left of each grant, its part among the leaves that have the
-    tool. None: somebody watches, and nothing has to be granted."""
-    if permits.grants is None:
-        return None
-    granted = {n: g for n, g in permits.grants.tools.items() if n in tools}
-    parts = {n: _part(g, permits.used.get(n, Used()), tools[n]) for n, g in granted.items()}
-    return permits.grants.model_copy(update={"tools": parts})
+    def returned(self, leaf: int, used: Mapping[str, Used]) -> "Rights":
+        """A leaf has ended."""
+        return replace(self, held={**self.held, leaf: dict(used)})
 
-
-def _part(grant: Grant, used: Used, among: Among) -> Grant:
-    calls, total = grant.at_most, grant.sum_at_most
-    if calls is not None:
-        left = max(0, calls - used.calls)
-        calls = left // among.of + (among.rank < left % among.of)
-    if total is not None:
-        total = (max(Decimal(0), total - used.total) / among.of).quantize(SMALLEST, ROUND_DOWN)
-    return grant.model_copy(update={"at_most": calls, "sum_at_most": total})
+    def _part(self, name: str, grant: Grant, leaf: int, waiting: int) -> Grant:
+        """An even part of what nobody holds."""
+        others = [held.get(name, Used()) for held in self.held.values()]
+        used, before = self.permits.used.get(name, Used()), self.held.get(leaf, {}).get(name, Used())
+        calls, total = grant.at_most, grant.sum_at_most
+        if calls is not None:
+            left = max(0, calls - used.calls - sum(o.calls for o in others))
+            calls = before.calls + -(-left // waiting)
+        if total is not None:
+            rest = max(Decimal(0), total - used.total - sum((o.total for o in others), Decimal(0)))
+            total = before.total + (rest / waiting).quantize(SMALLEST, ROUND_DOWN)
+        return grant.model_copy(update={"at_most": calls, "sum_at_most": total})
 
 
 def used_by(permits: Permits) -> dict[str, LeafUse]:

@@ -103,15 +103,20 @@ def _requested(request: Request, turn: int) -> ModelRequested:
 def _attempts(
     requested: ModelRequested, body: bytes, state: State, budget: BudgetPolicy, shell: Shell, now: datetime
 ) -> Iterator[Happened]:
-    turn, purpose = requested.turn, requested.purpose
     most = most_usd(state, requested)
-    if (seen := _shared(shell.purse, most, state, budget, purpose, now)) is not None:
+    if (seen := _shared(shell.purse, most, state, budget, requested.purpose, now)) is not None:
         yield Happened(now, seen)
         return
     reached("budget.reserved")
     yield Happened(now, requested)
     reached("request.recorded")
-    risked = evolve(state, Event(seq=0, at=now, body=requested))
+    yield from awaited(requested, body, evolve(state, Event(seq=0, at=now, body=requested)), budget, shell)
+
+
+def awaited(requested: ModelRequested, body: bytes, state: State, budget: BudgetPolicy, shell: Shell) -> Iterator[Happened]:
+    """What comes of a request that is on record, attempt by attempt."""
+    turn, purpose, risked = requested.turn, requested.purpose, state
+    most = most_usd(state, requested)
     started = shell.clock.monotonic()
     for answer in shell.model.ask(body):
         at = shell.clock.now()

@@ -22,7 +22,7 @@ from agentloop.core.decide import (
 from agentloop.core.folding import evolve, fold
 from agentloop.core.state import State
 from agentloop.crash_points import reached
-from agentloop.engine import asking, recovery, tools, waiting
+from agentloop.engine import asking, recovery, taking_up, tools, waiting
 from agentloop.engine.shell import Happened, Observer, Shell
 from agentloop.ports import Log
 from agentloop.types import blocks
@@ -48,6 +48,9 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
 
     reached("session.folded")
     try:
+        for at, body in taking_up.answered(log.events(), state, policies, shell):
+            state = write(at, body)
+            reached("session.recovered")
         for body in recovery.left_open(state, shell.tools, shell.model):
             state = write(shell.clock.now(), body)
             reached("session.recovered")
@@ -59,7 +62,7 @@ def run(log: Log, shell: Shell, policies: Policies) -> State:
                 state = write(at, body)
     except KeyboardInterrupt as e:
         state = fold(log.events())  # the interrupt may have come after an event was written and before it was folded
-        for body in recovery.interrupted(state, e):
+        for body in recovery.interrupted(state, e, shell.model):
             state = write(shell.clock.now(), body)
             reached("session.interrupted")
     shell.purse.settle(state.own_usd)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from agentloop.core.state import State
 from agentloop.ports import ModelClient, Rejoins, ToolRunner
-from agentloop.types.events import Body, ModelFailed, SessionEnded, ToolFinished
+from agentloop.types.events import Body, ModelFailed, ModelRequested, SessionEnded, ToolFinished
 from agentloop.types.request import Failure
 
 UNKNOWN = (
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 def left_open(state: State, runner: ToolRunner, model: ModelClient | None = None) -> Iterator[Body]:
     """What has to be written first when a session is taken up again."""
-    if state.pending is not None and isinstance(model, Rejoins) and model.rejoins(state.pending.digest):
+    if state.pending is not None and is_kept(state.pending, model):
         yield _cut_off(state, "the process ended before the reply was recorded; a batch still has it", possibly_billed=False)
     elif state.pending is not None:
         yield _cut_off(state, "the process ended before the reply was recorded")
@@ -42,14 +42,20 @@ def left_open(state: State, runner: ToolRunner, model: ModelClient | None = None
             )
 
 
-def interrupted(state: State, error: KeyboardInterrupt) -> Iterator[Body]:
-    """What is written when somebody stops a running session; nothing where it had just ended by itself."""
+def interrupted(state: State, error: KeyboardInterrupt, model: ModelClient | None = None) -> Iterator[Body]:
+    """What is written when somebody stops a running session; nothing where it had just ended by itself. A request that a batch
+    answers stays open: the session takes its answer up when it is resumed."""
     if state.outcome is not None:
         return
     by = error.signal if isinstance(error, Interrupted) else "SIGINT"
-    if state.pending is not None:
+    if state.pending is not None and not is_kept(state.pending, model):
         yield _cut_off(state, f"stopped by {by} while the reply was under way")
     yield SessionEnded(outcome="interrupted", detail=f"stopped by {by}; 'agentloop resume {state.session_id}' goes on")
+
+
+def is_kept(pending: ModelRequested, model: ModelClient | None) -> bool:
+    """Whether the answer to a request outlived the process that asked."""
+    return isinstance(model, Rejoins) and model.rejoins(pending.digest)
 
 
 def _cut_off(state: State, why: str, possibly_billed: bool = True) -> ModelFailed:

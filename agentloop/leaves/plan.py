@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentloop.core import delegating, tokens, wire
-from agentloop.core.delegating import Among
+from agentloop.core import tokens, wire
 from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.leaves import kinds
@@ -20,7 +19,7 @@ from agentloop.types.base import Json
 from agentloop.types.blocks import RECALL, Blocks
 from agentloop.types.events import Limits, SessionStarted, ToolCard
 from agentloop.types.grants import Grants
-from agentloop.types.leaves import DELEGATE, KIND, LeafOf, LeafSettings
+from agentloop.types.leaves import DELEGATE, KIND, LeafOf, LeafSettings, Mode
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
@@ -28,6 +27,9 @@ from agentloop.version import __version__
 MOST_TASKS = 50
 MAX_TOKENS = 16_000
 """Output tokens of one reply, unless the agent's file or the routing says otherwise."""
+BATCH_GAP_S = 1_800.0
+"""Seconds between two requests of a leaf that asks in batches, as its planner of lifetimes is told: entries have to live for
+an hour. Most batches end within one (https://platform.claude.com/docs/en/build-with-claude/batch-processing)."""
 _LONGEST_ID = 100
 _NOT_FOR_LEAVES = frozenset({DELEGATE, SLEEP, RECALL})
 """Leaves do not delegate and do not sleep; `recall` is theirs where they have tools, over what they have seen themselves."""
@@ -45,7 +47,7 @@ class Task(BaseModel):
 
 
 class Leaf(NamedTuple):
-    """One leaf, before it is known what it may spend."""
+    """One leaf, before it is known what it may spend and do."""
 
     number: int
     session_id: str
@@ -55,28 +57,39 @@ class Leaf(NamedTuple):
     card: ModelCard
     tools: tuple[str, ...]
     """Of the registry of the session that delegates."""
-    grants: Grants | None
     max_tokens: int
     told: Blocks
     shares_prefix: bool
     """Whether other leaves of the call have the same prefix."""
+    mode: Mode
+
+
+class May(NamedTuple):
+    """What one leaf may spend and do."""
+
+    limits: Limits
+    grants: Grants | None
+    """None: somebody watches, and nothing has to be granted."""
 
 
 def leaf_id(session_id: str, call_id: str, number: int) -> str:
     """The id of a leaf: `<session>.<call>.<number>`; where that is too long for an id, a digest takes the call's place."""
-    name = f"{session_id}.{_NOT_OF_AN_ID.sub('-', call_id)}.{number}"
-    if len(name) <= _LONGEST_ID and _NOT_OF_AN_ID.search(call_id) is None:
+    return f"{call_name(session_id, call_id)}.{number}"
+
+
+def call_name(session_id: str, call_id: str) -> str:
+    """What the ids of a call's leaves begin with."""
+    name = f"{session_id}.{_NOT_OF_AN_ID.sub('-', call_id)}"
+    if len(f"{name}.{MOST_TASKS}") <= _LONGEST_ID and _NOT_OF_AN_ID.search(call_id) is None:
         return name
     digest = hashlib.sha256(f"{session_id}\n{call_id}".encode()).hexdigest()[:10]
-    return f"{session_id[: _LONGEST_ID - 16]}.{digest}.{number}"
+    return f"{session_id[: _LONGEST_ID - 16]}.{digest}"
 
 
 def leaves(state: State, call_id: str, tasks: Sequence[Task], world: World) -> list[Leaf]:
     """The leaves of a call. Raises UnknownModel, ConfigError."""
     shared = _shared(state, tasks)
     tools = [_tools(t.kind, _settings(t.kind, world), state, world) for t in tasks]
-    has = Counter(name for names in tools for name in names)
-    seen: Counter[str] = Counter()
     made = []
     for i, task in enumerate(tasks):
         settings = _settings(task.kind, world)
@@ -87,12 +100,11 @@ def leaves(state: State, call_id: str, tasks: Sequence[Task], world: World) -> l
         system = world.redact(kinds.system(task.kind, settings, common))
         prefix = Prefix(model=card.id, system=system, tools=_definitions(tools[i], world), effort=effort)
         most = settings.max_tokens or (routed.max_tokens if routed is not None else MAX_TOKENS)
-        grants = delegating.grants_for(state.permits, {n: Among(seen[n], has[n]) for n in tools[i]})
-        seen.update(tools[i])
         told = f"{kinds.marked(task.context)}\n\n{task.task}" if task.context and not common else task.task
         name = leaf_id(state.session_id, call_id, i + 1)
         content = (blocks.text(world.redact(told)),)
-        made.append(Leaf(i + 1, name, task.kind, settings, prefix, card, tools[i], grants, most, content, False))
+        mode = settings.mode or world.settings.mode
+        made.append(Leaf(i + 1, name, task.kind, settings, prefix, card, tools[i], most, content, False, mode))
     often = Counter(wire.prefix_digest(leaf.prefix) for leaf in made)
     return [leaf._replace(shares_prefix=often[wire.prefix_digest(leaf.prefix)] > 1) for leaf in made]
 
@@ -135,13 +147,14 @@ def _definitions(tools: tuple[str, ...], world: World) -> tuple[Json, ...]:
     return tuple(world.registry.tools[n].definition for n in sorted(names))
 
 
-def started(leaf: Leaf, state: State, call_id: str, limits: Limits, policies: Json, world: World) -> SessionStarted:
+def started(leaf: Leaf, state: State, call_id: str, may: May, policies: Json, world: World) -> SessionStarted:
     """The first line of a leaf: everything frozen. Its spending is counted to the job of the session that delegates."""
     whose = LeafOf(
         session_id=state.session_id,
         call_id=call_id,
         number=leaf.number,
         kind=leaf.kind,
+        mode=leaf.mode,
         strangers=state.permits.strangers,
         denied=dict(state.permits.denied),
     )
@@ -153,10 +166,11 @@ def started(leaf: Leaf, state: State, call_id: str, limits: Limits, policies: Js
         card=leaf.card,
         tools=cards(leaf, state),
         policies=policies,
-        limits=limits,
+        limits=may.limits,
         played_by=state.played_by,
+        expected_gap_s=BATCH_GAP_S if leaf.mode == "batch" else None,
         agentloop=__version__,
-        grants=leaf.grants,
+        grants=may.grants,
         job=world.job,
         leaf=whose,
     )
@@ -167,12 +181,12 @@ def cards(leaf: Leaf, state: State) -> tuple[ToolCard, ...]:
     return tuple(t for t in state.tools if any(t.name == d["name"] for d in leaf.prefix.tools))
 
 
-def limits(leaf: Leaf, most_tokens: int | None, most_usd: Decimal | None, most_s: float) -> Limits:
-    """Where a leaf stops."""
+def limits(leaf: Leaf, most_tokens: int | None, most_usd: Decimal | None, most_s: float, batches_s: float) -> Limits:
+    """Where a leaf stops; `batches_s`: so many seconds may pass until its batches have to be back."""
     return Limits(
         max_turns=leaf.settings.max_turns,
         max_budget_usd=most_usd,
-        max_wall_s=min(leaf.settings.max_wall_s, most_s),
+        max_wall_s=min(leaf.settings.max_wall_s + batches_s, most_s),
         max_tokens=min(leaf.max_tokens, leaf.card.max_output_tokens),
         max_session_tokens=most_tokens,
     )

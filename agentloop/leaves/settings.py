@@ -21,14 +21,14 @@ def leaves_settings(where: str, folder: Path, given: Any, read: Read) -> LeavesS
         given = {}
     if not isinstance(given, dict):
         raise PromptError(f"{where}: 'leaves' must be 'kind: settings' lines, found {given!r}")
-    parallel = {k: v for k, v in given.items() if k == "parallel"}
-    written = {str(k): v for k, v in given.items() if k not in parallel}
+    of_all = {k: v for k, v in given.items() if k in LeavesSettings.model_fields and k != "kinds"}
+    written = {str(k): v for k, v in given.items() if k not in of_all}
     beside = {p.stem: p for p in sorted((folder / FOLDER).glob("*.md"))}
     kinds = {
         name: _kind(where, name, written.get(name), folder, beside.get(name), read) for name in sorted({*written, *beside})
     }
     try:
-        return LeavesSettings.model_validate({**parallel, "kinds": kinds})
+        return LeavesSettings.model_validate({**of_all, "kinds": kinds})
     except ValidationError as e:
         raise PromptError(f"{where}: leaves: {_fault(e)}") from e
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from agentloop.batch_calls import BatchClient
 from agentloop.core.choices import Policies
+from agentloop.core.state import State
+from agentloop.engine.shell import Observer
 from agentloop.ports import Clock, Log, ModelClient, Purse, SessionStore
 from agentloop.tooling import Registry
 from agentloop.types.blocks import Call
-from agentloop.types.events import SessionStarted
+from agentloop.types.events import Event, SessionStarted
 from agentloop.types.leaves import LeavesSettings
 from agentloop.types.usage import ModelCard
 
@@ -41,6 +44,10 @@ def unrouted(kind: str, tokens: int) -> Routed | None:
     return None
 
 
+def unwatched(event: Event, state: State) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class World:
     """What leaves are run with."""
@@ -55,6 +62,10 @@ class World:
     """What the spending is counted to."""
     client: Callable[[Begun], ModelClient]
     """A client for one thread; it tells when a reply has begun."""
+    batches: Callable[[], BatchClient]
+    """A client for batches, of the same API."""
+    journals: Path
+    """The folder of the logs of batches, one of each call."""
     purse: Callable[[str], Purse]
     """The shared budgets, for the leaf of this id."""
     card: Callable[[str], ModelCard]
@@ -67,10 +78,14 @@ class World:
     """Whether a leaf that is there already was started here. Raises UsageError where it was not, and holds calls."""
     policies: Policies | None = None
     """Somebody's own; None: those that the log names."""
+    told: Observer = unwatched
+    """Told of each event of a leaf, with its state; from any thread."""
     route: Route = unrouted
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when the session that delegates has ended: no leaf takes another step."""
     threads: list[threading.Thread] = field(default_factory=list)
+    stops: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the session that delegates has ended: who waits for a batch waits no longer."""
 
 
 _HERE: ContextVar[World] = ContextVar("agentloop_leaves_world")
@@ -85,6 +100,8 @@ def at_hand(world: World) -> Iterator[None]:
     finally:
         _HERE.reset(token)
         world.stopped.set()
+        for stop in list(world.stops):
+            stop()
         until = time.monotonic() + END_S
         for thread in world.threads:
             thread.join(max(0.0, until - time.monotonic()))

@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from agentloop import holding
 from agentloop.core.sealed import digest_of, seal
-from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld
+from agentloop.crash_points import reached
+from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld, UsageError
 from agentloop.types.base import Frozen, compact
 
 LOG, LOCK = "log.jsonl", "lock"
@@ -185,6 +186,22 @@ class Journal:
             ) from e
         self._digest = digest
         return line
+
+
+def begun(journal: Journal, first: WaveStarted) -> WaveStarted:
+    """The first line of a wave's log, which is this one where there is none. Raises UsageError where the wave of that id is
+    another one."""
+    if not journal.lines:
+        journal.append(first)
+        reached("wave.started")
+    there = journal.lines[0]
+    assert isinstance(there, WaveStarted)
+    if there.inputs != first.inputs:
+        raise UsageError(
+            f"wave '{first.wave_id}' was started with {there.sessions:,} other inputs for '{there.agent}'; "
+            "give the same inputs, or another --id"
+        )
+    return there
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

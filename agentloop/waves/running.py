@@ -6,22 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agentloop import provider
 from agentloop.adapters import model_table
-from agentloop.adapters.batches_api import BatchesApi
-from agentloop.adapters.messages_api import MessagesApi
 from agentloop.api import Agent
-from agentloop.batch_calls import BatchClient
 from agentloop.core import wire
 from agentloop.crash_points import reached
-from agentloop.errors import AgentLoopError, UsageError
+from agentloop.errors import AgentLoopError
 from agentloop.ports import Clock, ModelClient
 from agentloop.provider import Clients
 from agentloop.result import Result
 from agentloop.types.base import compact
 from agentloop.waves.answers import CardOf
 from agentloop.waves.flights import Flights, tag
-from agentloop.waves.journal import Journal, WaveStarted
+from agentloop.waves.journal import Journal, WaveStarted, begun
 from agentloop.waves.wave import Rules, Stopped, Wave
 
 FOLDER = ".agentloop/waves"
@@ -46,13 +42,6 @@ class Ran(NamedTuple):
     failed: dict[str, str]
 
 
-class _Ends(NamedTuple):
-    """The two ways to the API."""
-
-    live: Clients
-    batches: BatchClient
-
-
 def members(agent: str, prompts: Sequence[str], wave_id: str | None = None) -> Members:
     """One session for each prompt. Without an id, the same prompts are the same wave: it is carried on, never paid twice."""
     inputs = wire.digest(compact([agent, *prompts]))
@@ -67,14 +56,15 @@ def folder(workspace: Path, wave_id: str) -> Path:
 
 def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
     """Run, or carry on, these sessions to their outcomes. Raises UsageError, SessionHeld, LogError."""
-    ends = _ends(agent, clock)
+    clients = agent.clients()
     _let_open(min(len(who.tasks), rules.sessions_at_once) * FILES_A_SESSION)
     with Journal(folder(agent.workspace, who.wave_id)) as journal:
-        started = _started(journal, agent, who, clock)
-        flights = Flights(ends.batches, journal, clock, time.sleep, tag(who.wave_id, started.at))
+        first = WaveStarted(wave_id=who.wave_id, agent=agent.name, inputs=who.inputs, sessions=len(who.tasks), at=clock.now())
+        started = begun(journal, first)
+        flights = Flights(clients.batches(), journal, clock, time.sleep, tag(who.wave_id, started.at))
         card = agent.model.card_on(clock.now().date())
-        wave = Wave(lambda: ends.live.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
-        futures = wave.run({i: _session(agent, i, text, ends.live) for i, text in who.tasks.items()})
+        wave = Wave(lambda: clients.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
+        futures = wave.run({i: _session(agent, i, text, clients) for i, text in who.tasks.items()})
         reached("wave.over")
     results: dict[str, Result] = {}
     failed: dict[str, str] = {}
@@ -91,49 +81,8 @@ def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
     return Ran(results, failed)
 
 
-def _session(agent: Agent, session_id: str, text: str, live: Clients) -> Callable[[ModelClient], Result]:
-    return lambda seat: agent.through(Clients(seat, live.another)).run(text, session_id=session_id)
-
-
-def _started(journal: Journal, agent: Agent, who: Members, clock: Clock) -> WaveStarted:
-    """The first line of the wave's log. Raises UsageError where the wave of that id is another one."""
-    if not journal.lines:
-        journal.append(
-            WaveStarted(wave_id=who.wave_id, agent=agent.name, inputs=who.inputs, sessions=len(who.tasks), at=clock.now())
-        )
-        reached("wave.started")
-    first = journal.lines[0]
-    assert isinstance(first, WaveStarted)
-    if first.inputs != who.inputs:
-        raise UsageError(
-            f"wave '{who.wave_id}' was started with {first.sessions:,} other inputs for '{first.agent}'; "
-            "give the same inputs, or another --id"
-        )
-    return first
-
-
-def _ends(agent: Agent, clock: Clock) -> _Ends:
-    """Live and in batches, of one API with one cache. Raises ConfigError."""
-    if agent.settings.provider == "scripted":
-        return _played(agent, clock)
-    settings, models, environment = agent.settings, model_table.chosen(agent.settings.price_table), agent.environment
-    live = provider.clients(settings, models, environment, clock, None)
-    return _Ends(live, BatchesApi(api_key=environment.get("ANTHROPIC_API_KEY"), base_url=settings.base_url))
-
-
-def _played(agent: Agent, clock: Clock) -> _Ends:
-    """An emulator in this process, which plays all sessions. Its batches end with it."""
-    from agentloop.emulator.app import Emulator
-    from agentloop.emulator.transport import BASE_URL, client
-
-    models = model_table.chosen(agent.settings.price_table)
-    emulator = Emulator(agent.script, models, clock=lambda: clock.now().timestamp())
-
-    def live(begun: Callable[[], None] = _unheard) -> ModelClient:
-        return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=client(emulator), card_of=_cards(agent))
-
-    batches = BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=client(emulator))
-    return _Ends(Clients(live(), live), batches)
+def _session(agent: Agent, session_id: str, text: str, clients: Clients) -> Callable[[ModelClient], Result]:
+    return lambda seat: agent.through(clients._replace(first=seat)).run(text, session_id=session_id)
 
 
 def _cards(agent: Agent) -> CardOf:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from queue import LifoQueue, SimpleQueue
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from agentloop.batch_calls import BatchCallFailed
 from agentloop.core import wire
@@ -20,7 +20,7 @@ from agentloop.ports import Clock, ModelClient
 from agentloop.types.request import Failure, Reply
 from agentloop.types.usage import ModelCard
 from agentloop.waves.answers import CardOf, answer
-from agentloop.waves.bookkeeping import Books
+from agentloop.waves.bookkeeping import Books, head, together
 from agentloop.waves.flights import STREAMS, Flights, Key, Landed
 from agentloop.waves.journal import HitsMeasured, Journal
 from agentloop.waves.policy import Course
@@ -32,7 +32,7 @@ HELD_S = 0.05
 QUICK_S, SLOW_S = 0.05, 1.0
 """Seconds that a session has for itself before the next one is answered; and those that sessions which take longer may take
 away from one batch in all."""
-Pause = Callable[[threading.Condition, float], None]
+Pause = Callable[[threading.Condition, float], object]
 
 
 class Rules(NamedTuple):
@@ -45,6 +45,8 @@ class Rules(NamedTuple):
     """From then on everything is asked live."""
     sessions_at_once: int = 1_000
     live_at_once: int = 8
+    primes: Literal["live", "batch"] = "live"
+    """How the first request of a shared prefix goes ahead: a batch takes longer, and writes it at half price."""
 
 
 class Stopped(Exception):
@@ -89,6 +91,8 @@ class Seat:
             if said is None:
                 break
             if isinstance(said, BaseException):
+                if not self.rejoins(wire.digest(body)):
+                    yield Failure(kind="interrupted", error_type="interrupted", message="stopped before it was asked")
                 raise said
             yield said if isinstance(said, Reply) else said.model_copy(update={"attempt": tries + 1})
             if isinstance(said, Reply) or said.retry_in_s is None:
@@ -109,19 +113,16 @@ class Wave:
         card: ModelCard,
         *,
         card_of: CardOf = lambda model: None,
+        own_cards: Mapping[str, ModelCard] | None = None,
         rules: Rules | None = None,
         pause: Pause | None = None,
     ) -> None:
-        """`live` makes a client for live calls; `pause` lets time pass, or ends early where something has changed."""
-        self._flights, self._journal, self._clock, self._card_of, self._pause = (
-            flights,
-            journal,
-            clock,
-            card_of,
-            pause or _waited,
-        )
+        """`live` makes a client for live calls; `card` is that of the sessions' model, `own_cards` has those of sessions with
+        another one; `pause` lets time pass, or ends early where something has changed."""
+        self._flights, self._journal, self._clock = flights, journal, clock
+        self._card_of, self._pause = card_of, pause or threading.Condition.wait
         self._rules = rules or Rules()
-        self._books = Books(self._rules.course, card)
+        self._books = Books(self._rules.course, card, own_cards)
         self._clients: LifoQueue[ModelClient | None] = LifoQueue()
         for _ in range(self._rules.live_at_once):
             self._clients.put(None)
@@ -132,6 +133,7 @@ class Wave:
         self._left = 0
         """Sessions that are not over."""
         self._stopped: BaseException | None = None
+        self._told_to_stop: BaseException | None = None
         self._is_cancelled = False
 
     def run(self, sessions: Mapping[str, Callable[[ModelClient], object]]) -> dict[str, "Future[object]"]:
@@ -147,6 +149,12 @@ class Wave:
                 self._stop(e, list(futures.values()))
                 raise
         return futures
+
+    def stop(self, why: BaseException) -> None:
+        """Let `run` raise this, soon, and every session end as interrupted. For any thread."""
+        with self._changed:
+            self._told_to_stop = why
+            self._changed.notify_all()
 
     def _session(self, session_id: str, play: Callable[[ModelClient], object]) -> object:
         try:
@@ -183,17 +191,19 @@ class Wave:
                 if isinstance(said, Reply):
                     with self._changed:
                         self._books.replied(session_id, body, said, at)
-                        self._books.answered_live(body, said, at)
+                        self._books.answered(body, said, at)
                 yield said
         finally:
             self._clients.put(client)
             with self._changed:
-                self._books.answered_live(body, None, at)
+                self._books.answered(body, None, at)
 
     # what the coordinator does
 
     def _step(self) -> None:
         """Wait until there is something to do, and do it."""
+        if self._told_to_stop is not None:
+            raise self._told_to_stop
         questions = self._gathered()
         if questions:
             self._answer(questions)
@@ -222,6 +232,8 @@ class Wave:
                     del self._waiting[question.session_id]
                 if taken:
                     return sorted(taken, key=lambda q: q.session_id)
+            if self._told_to_stop is not None:
+                return []
             look_s = self._flights.next_look_s()
             if look_s is not None and self._is_quiet:
                 self._pause(self._changed, look_s)
@@ -234,13 +246,14 @@ class Wave:
         """Each goes its way: into a batch, live, or to the batch that has it already."""
         batch: dict[Key, Question] = {}
         live: list[Question] = []
+        sharing = together(q.body for q in questions)
         for question in questions:
             key = question.key
             if self._flights.joined(key):
                 self._flying[key] = question
             elif self._is_held(question):
                 continue
-            elif self._goes_live(question, len(questions)):
+            elif self._goes_live(question, sharing[head(question.body)]):
                 live.append(question)
             else:
                 batch[key] = question
@@ -267,12 +280,12 @@ class Wave:
             self._waiting[question.session_id] = question
             return True
 
-    def _goes_live(self, question: Question, together: int) -> bool:
+    def _goes_live(self, question: Question, sharing: int) -> bool:
         if question.tries >= MOST_BATCHES or self._past_deadline():
             return True
         with self._changed:
-            if self._books.primes(question.session_id, question.body, together):
-                return True
+            if self._books.primes(question.session_id, question.body, sharing):
+                return self._rules.primes == "live"
             return self._books.chosen(question.session_id, question.body, self._clock.now()).way == "live"
 
     def _past_deadline(self) -> bool:
@@ -285,10 +298,11 @@ class Wave:
             question = self._flying[key]
             said = answer(result, question.body, self._card_of)
             replies.append((key, said))
-            if isinstance(said, Reply):
-                with self._changed:
-                    share = self._books.replied(question.session_id, question.body, said, landed.at)
-                shares += [share] if share is not None else []
+            reply = said if isinstance(said, Reply) else None
+            with self._changed:
+                share = self._books.replied(question.session_id, question.body, reply, landed.at) if reply else None
+                self._books.answered(question.body, reply, landed.at)
+            shares += [share] if share is not None else []
         self._books.hits.landed()
         if shares:
             mean = round(sum(shares, Decimal(0)) / len(shares), 4)
@@ -313,6 +327,7 @@ class Wave:
         self._flights.let_go()
         self._books.hits.landed()
         for question in flying.values():
+            self._books.answered(question.body, None, self._clock.now())
             question.reply.put(failure)
 
     def _stop(self, why: BaseException, futures: Sequence["Future[object]"]) -> None:
@@ -332,7 +347,3 @@ def _told(why: BaseException) -> BaseException:
     if isinstance(why, Interrupted):
         return Interrupted(why.signal)
     return Interrupted("SIGINT") if isinstance(why, KeyboardInterrupt) else Stopped(str(why))
-
-
-def _waited(changed: threading.Condition, seconds: float) -> None:
-    changed.wait(seconds)

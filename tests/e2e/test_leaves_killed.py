@@ -4,6 +4,7 @@ carried on, and every cent is counted once."""
 import random
 import signal
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def put(note: str) -> str:
     return _act("put")
 
 
-def _said(request: Json, step: int) -> list[Block]:
+def said(request: Json, step: int) -> list[Block]:
     """The reply at the position that the request itself shows."""
     k = sum(m["role"] == "assistant" for m in request["messages"])
     told = blocks.text_of(as_blocks(request["messages"][0]["content"]))
@@ -63,14 +64,19 @@ def _said(request: Json, step: int) -> list[Block]:
     return [blocks.text("All is done.")]
 
 
-def live(folder: Path, point: str = "", nth: int = 0) -> None:
-    """Start the session, or carry it on to its end, unless it is killed at that point."""
+def written(folder: Path, more: str = "", usd: int = 1) -> None:
+    """Write the agent's file, with this budget; `more` is said of its leaves."""
     (folder / "world").mkdir(parents=True, exist_ok=True)
     (folder / "desk.md").write_text(
-        "---\nname: desk\ntools: [delegate]\nmax_budget_usd: 1\n"
-        "leaves: {parallel: 3, extraction: {tools: [put, send]}}\n---\nYou run the desk.\n"
+        f"---\nname: desk\ntools: [delegate]\nmax_budget_usd: {usd}\n"
+        f"leaves: {{{more}parallel: 3, extraction: {{tools: [put, send]}}}}\n---\nYou run the desk.\n"
     )
-    agent = Agent("desk.md", tools=[put, send], script=Function("killed", _said), workspace=folder, root="world",
+
+
+def live(folder: Path, point: str = "", nth: int = 0) -> None:
+    """Start the session, or carry it on to its end, unless it is killed at that point."""
+    written(folder)
+    agent = Agent("desk.md", tools=[put, send], script=Function("killed", said), workspace=folder, root="world",
                   clock=FixedClock(), environment={}, workspace_total_usd="0.9")  # fmt: skip
     with watching(killer(point, nth)):
         agent.run("Do it all.", session_id="s")
@@ -88,10 +94,10 @@ def ended(folder: Path) -> set[str]:
     return {i for i in begun if isinstance(kept.events(i)[-1].body, SessionEnded)}
 
 
-def assert_it_goes_on(folder: Path) -> None:
+def assert_it_goes_on(folder: Path, lives: Callable[[], None] | None = None) -> None:
     """Let the session end, and look at what became of it."""
     before, over = logs(folder), ended(folder)
-    code, said = forked(lambda: live(folder))
+    code, said = forked(lives or (lambda: live(folder)))
     after, kept = logs(folder), Sessions(folder / "sessions")
 
     assert code == 0, said

@@ -5,15 +5,17 @@ import random
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.core.delegating import Among, Pot, for_leaves, grants_for
+from agentloop.core.delegating import Pot, Rights, for_leaves
 from agentloop.core.folding import fold
 from agentloop.core.permits import Permits, Used
 from agentloop.core.state import State, changed
+from agentloop.emulator.settings import BatchSettings
 from agentloop.policies import recorded
 from agentloop.purses import ledger
 from agentloop.replay import replay
@@ -21,9 +23,10 @@ from agentloop.testing import events, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
-from agentloop.types.events import Limits
+from agentloop.types.events import Event, Limits
 from agentloop.types.grants import Grant, Grants
-from tests.unit.leaves_of import LONG, Office, leaves, script, task
+from tests.property import test_waves_laws as waves_laws
+from tests.unit.leaves_of import LONG, Api, Hasty, Office, leaves, script, task
 
 SCHEDULES = 1_000
 
@@ -91,21 +94,66 @@ def test_the_parts_of_a_grant_are_no_more_than_what_is_left_of_it(
     calls: int | None, total: Decimal | None, used: tuple[int, Decimal], among: int
 ) -> None:
     grant = Grant(at_most=calls, sum_of="amount" if total is not None else None, sum_at_most=total)
-    permits = Permits(Grants(tools={"pay": grant, "other": Grant()}), used={"pay": Used(*used)})
+    rights = Rights(Permits(Grants(tools={"pay": grant, "other": Grant()}), used={"pay": Used(*used)}))
 
-    parts = [grants_for(permits, {"pay": Among(n, among)}) for n in range(among)]
+    found = []
+    for n in range(among):
+        rights, part = rights.drawn(n, {"pay": among - n})
+        assert part is not None
+        assert part.tools.keys() == {"pay"}
+        found.append(part.tools["pay"])
 
-    found = [p.tools["pay"] for p in parts if p is not None]
-    assert len(found) == among
-    assert all(p is not None and p.tools.keys() == {"pay"} for p in parts)
     if calls is None:
         assert {g.at_most for g in found} == {None}
     else:
-        assert sum(g.at_most or 0 for g in found) == max(0, calls - used[0])
+        shares = [g.at_most or 0 for g in found]
+        assert sum(shares) == max(0, calls - used[0])
+        assert max(shares) - min(shares) <= 1
     if total is not None:
         left = max(Decimal(0), total - used[1])
         shared = sum((g.sum_at_most or Decimal(0) for g in found), Decimal(0))
         assert left - Decimal(among) / 10**12 <= shared <= left
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_schedule_of_leaves_does_more_than_is_granted(part: int) -> None:
+    for seed in range(part * SCHEDULES // 4, (part + 1) * SCHEDULES // 4):
+        _schedule_of_rights(random.Random(seed))
+
+
+def _schedule_of_rights(chance: random.Random) -> None:
+    """As above, with calls and what they add up to in the place of money."""
+    calls, total = chance.randint(0, 30), Decimal(chance.randint(0, 5_000)) / 100
+    before = Used(chance.randint(0, 5), Decimal(chance.randint(0, 500)) / 100)
+    grant = Grant(at_most=calls, sum_of="amount", sum_at_most=total)
+    permits = Permits(Grants(tools={"pay": grant}), used={"pay": before})
+    count = chance.randint(1, 12)
+    did, may, over = [Used()] * count, dict[int, Grant](), set[int]()
+    rights = Rights(permits)
+    for _ in range(chance.randint(20, 120)):
+        waiting = [n for n in range(count) if n not in may and n not in over]
+        match chance.choices(["start", "call", "end", "crash"], [5, 12, 4, 1])[0]:
+            case "start" if waiting:
+                n = chance.choice(waiting)
+                rights, given = rights.drawn(n, {"pay": len(waiting)})
+                assert given is not None
+                may[n] = given.tools["pay"]
+            case "call" if may:
+                n = chance.choice(list(may))
+                amount = ((may[n].sum_at_most or Decimal(0)) - did[n].total) * chance.randint(0, 100) / 100
+                if did[n].calls < (may[n].at_most or 0) and amount >= 0:
+                    did[n] = Used(did[n].calls + 1, did[n].total + amount)
+            case "end" if may:
+                n = chance.choice(list(may))
+                rights = rights.returned(n, {"pay": did[n]})
+                over.add(n)
+                del may[n]
+            case "crash":
+                may, rights = {}, Rights(permits)
+                for n in range(count):
+                    rights = rights.returned(n, {"pay": did[n]})
+        assert sum(d.calls for d in did) <= max(0, calls - before.calls)
+        assert sum((d.total for d in did), Decimal(0)) <= max(Decimal(0), total - before.total)
 
 
 @given(limit=st.none() | AMOUNTS, spent=AMOUNTS, tokens=st.integers(0, 20_000))
@@ -159,3 +207,59 @@ def test_real_leaves_overrun_neither_their_sessions_budget_nor_the_jobs(seed: in
     assert sum((leaf.spent_usd for leaf in found), Decimal(0)) == apart == fold(there).leaves_usd
     assert row.reserved_usd == 0
     assert replay(there, recorded(fold(there).policies).policies()).same
+
+
+BY_MODE: dict[str, dict[str, None]] = {
+    "session_started": dict.fromkeys(("policies", "expected_gap_s", "limits", "leaf")),
+    "model_requested": dict.fromkeys(("digest", "body_bytes", "breakpoints", "decision")),
+}
+"""What depends on the way in which a leaf asks: how long its cache entries and itself may live, and the bodies with that."""
+
+
+def told(log: Sequence[Event]) -> list[Any]:
+    """What a log says, apart from that, from times, ids, tier and cache."""
+    found = waves_laws.told(log)
+    for data in found:
+        data |= BY_MODE.get(data["type"], {})
+        if data["type"] == "model_replied":
+            data["reply"]["message_id"] = None
+        for leaf in data.get("leaves") or ():
+            leaf |= dict.fromkeys(("usage", "spent_usd", "at_risk_usd", "batched"))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_leaves_in_batches_write_the_logs_of_live_ones(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    tasks = [_random_task(chance, n) for n in range(chance.randint(1, 9))]
+    batches = BatchSettings(
+        earlier_hits=chance.choice([0.0, 0.5, 1.0]),
+        errored=chance.choice([0.0, 0.3]),
+        expired=chance.choice([0.0, 0.3]),
+        expires_s=60,
+    )
+    logs = {}
+    for mode in ("live", "batch"):
+        (folder := tmp_path / mode).mkdir()
+        office = Office(
+            folder, f"leaves: {{mode: {mode}, extraction: {{tools: [look, note]}}, writing: {{system: '{LONG}'}}}}\n"
+        )
+        office.clock = Hasty()
+        played = script(tasks)
+        api = Api(played, office.clock, batches)
+        agent = office.agent(played, api)
+        agent.run("Go.", session_id="s")
+        events = {i: agent.sessions.events(i) for i in agent.sessions.ids()}
+        logs[mode] = {i: told(log) for i, log in events.items()}
+        assert all(replay(log, recorded(fold(log).policies).policies()).same for log in events.values())
+        assert fold(events["s"]).spent_usd == Decimal(api.emulator.report()["totals"]["cost_usd"])
+        assert mode == "batch" or not api.items()
+
+    assert len(logs["live"]) == 1 + len(tasks)
+    assert logs["batch"] == logs["live"]
+
+
+def _random_task(chance: random.Random, number: int) -> dict[str, str]:
+    kind = chance.choice(["extraction", "writing", "summarisation"])
+    called = chance.choice([" call look", f" call note N{number}", ""]) if kind == "extraction" else ""
+    return task(f"{number}{called}", kind, context=chance.choice(["", "", LONG]))

@@ -1,15 +1,22 @@
 """An agent that delegates once, and leaves that a script plays: what they say and call is told by their tasks."""
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from agentloop import Agent, tool
+from agentloop.adapters.batches_api import BatchesApi
+from agentloop.adapters.messages_api import MessagesApi
+from agentloop.adapters.model_table import models
 from agentloop.core.cache import as_blocks
 from agentloop.core.folding import fold
 from agentloop.core.state import State
-from agentloop.emulator import Function
+from agentloop.emulator import Emulator, EmulatorSettings, Function
+from agentloop.emulator.settings import BatchSettings
+from agentloop.emulator.transport import BASE_URL, client
+from agentloop.provider import Clients
 from agentloop.testing import FixedClock
 from agentloop.tooling import Tool
 from agentloop.types import blocks
@@ -61,6 +68,42 @@ def script(*delegations: Sequence[dict[str, str]], leaf: Said = answers) -> Func
     return Function("leaves", answer)
 
 
+class Hasty(FixedClock):
+    """A clock on which time passes whenever somebody who waits for a batch looks at it, and not for those who ask."""
+
+    def monotonic(self) -> float:
+        if threading.current_thread().name in ("leaves", "MainThread"):
+            self.pass_(1)
+        return super().monotonic()
+
+
+class Api:
+    """An emulator, and clients for it from any thread."""
+
+    def __init__(self, played: Function, clock: FixedClock, batches: BatchSettings | None = None) -> None:
+        settings = EmulatorSettings(batches=batches or BatchSettings())
+        self.emulator = Emulator(played, models(), clock=lambda: clock.now().timestamp(), settings=settings)
+        self._clock = clock
+
+    def clients(self) -> Clients:
+        """Live and for batches."""
+
+        def live(begun: Callable[[], None] = lambda: None) -> MessagesApi:
+            http = client(self.emulator)
+            return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=http, begun=begun)
+
+        def batches() -> BatchesApi:
+            http = client(self.emulator)
+            return BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=http, sleep=self._clock.pass_)
+
+        return Clients(live(), live, batches)
+
+    def items(self) -> list[Json]:
+        """The lines of the bill that are items of batches."""
+        requests: list[Json] = self.emulator.report()["requests"]
+        return [r for r in requests if r["request_id"].startswith("req_msgbatch")]
+
+
 class Office:
     """A workspace with one agent that delegates."""
 
@@ -74,9 +117,10 @@ class Office:
         """The agent's file."""
         (self.folder / "desk.md").write_text(f"---\nname: desk\ntools: [delegate]\n{front}---\n{PARENT}\n", encoding="utf-8")
 
-    def agent(self, played: Function, **settings: Any) -> Agent:
+    def agent(self, played: Function, api: Api | None = None, **settings: Any) -> Agent:
         """The agent, whose model and leaves this script plays."""
-        return Agent("desk.md", tools=self.tools(), workspace=self.folder, script=played, clock=self.clock, **settings)
+        agent = Agent("desk.md", tools=self.tools(), workspace=self.folder, script=played, clock=self.clock, **settings)
+        return agent if api is None else agent.through(api.clients())
 
     def tools(self) -> list[Tool]:
         """look (read), read_mail (read, untrusted), note (idempotent), pay (once), send (outward)."""

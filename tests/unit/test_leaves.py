@@ -249,6 +249,17 @@ def test_leaves_may_do_together_what_the_session_that_delegates_may_do(n: int, t
     assert Counter(leaf.outcome for leaf in leaves(events))["waiting_for_approval"] == max(0, 4 - n)
 
 
+def test_what_one_leaf_does_not_use_of_a_grant_another_one_may(tmp_path: Path) -> None:
+    office = Office(tmp_path, "leaves: {parallel: 1, extraction: {tools: [pay]}}\ngrants: {delegate: yes, pay: {at_most: 2}}\n")
+    tasks = [task("nothing"), task("nothing else"), task("call pay C"), task("call pay D")]
+    agent = office.agent(script(tasks), unattended=True)
+
+    agent.run("Go.", session_id="s")
+
+    assert office.done == ["pay C 5", "pay D 5"]
+    assert {leaf.outcome for leaf in leaves(agent.sessions.events("s"))} == {"completed"}
+
+
 def test_what_a_grant_adds_up_to_is_parted_too(tmp_path: Path) -> None:
     office = Office(tmp_path, f"{PAYS}grants: {{delegate: yes, pay: {{sum_of: amount, sum_at_most: 11}}}}\n")
     tasks = [task("call pay A"), task("call pay B")]
