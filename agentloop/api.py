@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,7 @@ class Agent:
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
         self._given_clients: Clients | None = None
+        self._run_budget: tuple[str, Decimal | None] = ("", None)
         self._unattended, self._job = unattended, job
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
@@ -280,7 +282,7 @@ class Agent:
             return self._result(session_id, run(log, shell, policies))
 
     def _purse(self, session_id: str, job: str) -> Purse:
-        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job)
+        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job, *self._run_budget)
 
     def _leaves_world(self, clients: Clients, ready: "_Ready", job: str) -> World:
         """What the leaves of a session are run with: what it is run with itself."""
@@ -336,6 +338,12 @@ class Agent:
         """The same agent, whose sessions ask through these: a session of a wave."""
         other = copy.copy(self)
         other._given_clients = clients
+        return other
+
+    def sharing(self, run: str, usd: Decimal) -> "Agent":
+        """The same agent, whose sessions with ids that begin with `run-` spend so much together, at most: those of a wave."""
+        other = copy.copy(self)
+        other._run_budget = run, usd
         return other
 
     def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool, ours: bool) -> SessionResumed | None:

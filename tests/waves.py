@@ -13,6 +13,7 @@ from agentloop.adapters.batches_api import BatchesApi
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.model_table import Model, models
+from agentloop.batching.file_lines import FileLines
 from agentloop.core.costs import cost
 from agentloop.emulator.app import Emulator
 from agentloop.emulator.script import Recording as Played
@@ -122,7 +123,7 @@ class Stage:
         """Run them, or carry them on, to their ends."""
         sessions = {i: self._session(r, i) for i, r in zip(self._logs, self._recordings, strict=True)}
         api = BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=client(self._emulator), sleep=self.clock.pass_)
-        with Journal(self._folder) as journal:
+        with Journal(FileLines(self._folder, "wave")) as journal:
             flights = Flights(api, journal, self.clock, self.clock.pass_, tag("test", FIRST_DAY))
             card, live = self._model.card, lambda: _live(self._emulator)
             wave = Wave(live, flights, journal, self.clock, card, rules=rules, pause=self.clock.pause)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agentloop import provider
+from agentloop import database, provider, session_ids
 from agentloop.adapters import model_table
 from agentloop.adapters.batches_api import BatchesApi
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.api import Agent
 from agentloop.batch_calls import BatchClient
+from agentloop.batching import rows
+from agentloop.batching.file_lines import FileLines
 from agentloop.core import wire
 from agentloop.crash_points import reached
 from agentloop.errors import AgentLoopError, UsageError
@@ -29,6 +31,10 @@ FILES_A_SESSION = 8
 """Open files that a session may need at a time, its tools' left aside."""
 
 
+def _nobody(session_id: str) -> None:
+    """Nobody waits for its end."""
+
+
 class Members(NamedTuple):
     """The sessions of a wave."""
 
@@ -43,7 +49,9 @@ class Ran(NamedTuple):
     """What came of each session: a result, or why there is none."""
 
     results: dict[str, Result]
-    failed: dict[str, str]
+    failed: dict[str, Exception]
+    log: str
+    """Where the wave's own log is, as a person may see it."""
 
 
 class _Ends(NamedTuple):
@@ -60,24 +68,44 @@ def members(agent: str, prompts: Sequence[str], wave_id: str | None = None) -> M
     return Members(wave_id, inputs, {f"{wave_id}-{i:05d}": prompt for i, prompt in enumerate(prompts, 1)})
 
 
-def folder(workspace: Path, wave_id: str) -> Path:
-    """Where a wave's log is."""
-    return workspace / FOLDER / wave_id
+def tasks(inputs: Path, template: str) -> list[str]:
+    """The task of each row of a file. Raises UsageError."""
+    found = rows.read(inputs)
+    rows.check(template, found, None, allow_duplicates=True)
+    return [rows.rendered(template, row) for row in found]
 
 
-def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
-    """Run, or carry on, these sessions to their outcomes. Raises UsageError, SessionHeld, LogError."""
+def journal_of(workspace: Path, database_url: str | None, wave_id: str) -> Journal:
+    """A wave's log: in a folder of the workspace, or in the PostgreSQL that several machines share."""
+    if database_url is None or not database.is_postgres(database_url):
+        return Journal(FileLines(workspace / FOLDER / session_ids.checked(wave_id), "wave"))
+    from agentloop.batching.sql_lines import SqlLines  # and with it SQLAlchemy
+
+    return Journal(SqlLines(database.engine(database_url), wave_id, "wave"))
+
+
+def expected(journal: Journal) -> int | None:
+    """How many sessions a wave has; None where it has not begun. Raises LogDamaged."""
+    first = next(iter(journal.read().lines), None)
+    return first.sessions if isinstance(first, WaveStarted) else None
+
+
+def run(agent: Agent, who: Members, clock: Clock, rules: Rules, over: Callable[[str], None] = _nobody) -> Ran:
+    """Run, or carry on, these sessions to their outcomes; `over` is called with each that has stopped, in its own thread.
+
+    Raises UsageError, SessionHeld, LogError; Interrupted where the rules say that it is to stop.
+    """
     ends = _ends(agent, clock)
     _let_open(min(len(who.tasks), rules.sessions_at_once) * FILES_A_SESSION)
-    with Journal(folder(agent.workspace, who.wave_id)) as journal:
+    with journal_of(agent.workspace, agent.settings.database_url, who.wave_id) as journal:
         started = _started(journal, agent, who, clock)
         flights = Flights(ends.batches, journal, clock, time.sleep, tag(who.wave_id, started.at))
         card = agent.model.card_on(clock.now().date())
         wave = Wave(lambda: ends.live.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
-        futures = wave.run({i: _session(agent, i, text, ends.live) for i, text in who.tasks.items()})
+        futures = wave.run({i: _session(agent, i, text, ends.live, over) for i, text in who.tasks.items()})
         reached("wave.over")
     results: dict[str, Result] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, Exception] = {}
     for session_id, future in futures.items():
         error = future.exception()
         if error is None:
@@ -85,14 +113,22 @@ def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
             assert isinstance(result, Result)
             results[session_id] = result
         elif isinstance(error, AgentLoopError | Stopped):
-            failed[session_id] = str(error)
+            failed[session_id] = error
         else:
             raise error
-    return Ran(results, failed)
+    return Ran(results, failed, journal.where)
 
 
-def _session(agent: Agent, session_id: str, text: str, live: Clients) -> Callable[[ModelClient], Result]:
-    return lambda seat: agent.through(Clients(seat, live.another)).run(text, session_id=session_id)
+def _session(
+    agent: Agent, session_id: str, text: str, live: Clients, over: Callable[[str], None]
+) -> Callable[[ModelClient], Result]:
+    def play(seat: ModelClient) -> Result:
+        try:
+            return agent.through(Clients(seat, live.another)).run(text, session_id=session_id)
+        finally:
+            over(session_id)
+
+    return play
 
 
 def _started(journal: Journal, agent: Agent, who: Members, clock: Clock) -> WaveStarted:
