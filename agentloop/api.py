@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentloop import callbacks, freeze, granting, mcp_config, provider, purses, redaction, scenes, session_ids
+from agentloop import callbacks, freeze, granting, lines, mcp_config, provider, purses, redaction, scenes, session_ids
 from agentloop.adapters import mcp_servers, model_table
 from agentloop.adapters.model_table import Model
 from agentloop.adapters.system_clock import SystemClock
@@ -39,6 +40,7 @@ from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE, LeavesSettings
 from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
+from agentloop.waves.journal import Journal
 from agentloop.workspace import Configuration, configuration, redactor, user_file
 from agentloop.writing import Writer, said_by_user
 
@@ -98,6 +100,7 @@ class Agent:
         self.name = name or (self.file.name if self.file else "agent")
         self._script = script
         self._given_clients: Clients | None = None
+        self._run_budget: tuple[str, Decimal | None] = ("", None)
         self._unattended, self._job = unattended, job
         self._given_tools = tuple(tools)
         flags = {"model": model, "base_url": base_url, "sessions": str(sessions) if sessions else None, **settings}
@@ -290,7 +293,7 @@ class Agent:
             return self._result(session_id, run(log, shell, policies))
 
     def _purse(self, session_id: str, job: str) -> Purse:
-        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job)
+        return purses.purse(self.workspace, self.settings, self.sessions, self._clock, session_id, job, *self._run_budget)
 
     def _leaves_world(self, clients: Clients, ready: "_Ready", job: str) -> World:
         """What the leaves of a session are run with: what it is run with itself."""
@@ -303,7 +306,7 @@ class Agent:
             job=job,
             client=clients.another,
             batches=clients.batches,
-            journals=self.workspace / ".agentloop" / "leaves",
+            journal=self._leaves_journal,
             purse=lambda leaf: self._purse(leaf, job),
             card=self._card,
             guarded=self._guarded,
@@ -314,6 +317,9 @@ class Agent:
             told=ready.of_leaves,
             route=routed.by_table(self.workspace, self._card),
         )
+
+    def _leaves_journal(self, name: str) -> Journal:
+        return Journal(lines.kept(self.workspace / ".agentloop" / "leaves" / name, self.settings.database_url, "leaves"))
 
     def _card(self, name: str) -> ModelCard:
         """What is known of a model today. Raises UnknownModel."""
@@ -353,6 +359,12 @@ class Agent:
         """The same agent, whose sessions ask through these: a session of a wave."""
         other = copy.copy(self)
         other._given_clients = clients
+        return other
+
+    def sharing(self, run: str, usd: Decimal) -> "Agent":
+        """The same agent, whose sessions with ids that begin with `run-` spend so much together, at most: those of a wave."""
+        other = copy.copy(self)
+        other._run_budget = run, usd
         return other
 
     def _resumption(self, state: State, registry: Registry, accept_new_prefix: bool, ours: bool) -> SessionResumed | None:

@@ -295,6 +295,8 @@ class Scope(NamedTuple):
     limit: Decimal | None
     job: str | None
     day: str | None
+    run: str | None = None
+    """What begins the ids of the sessions that count; None: all do."""
 
 
 def scopes(job: str | None, limits: SharedLimits, day: str) -> list[Scope]:
@@ -305,6 +307,8 @@ def scopes(job: str | None, limits: SharedLimits, day: str) -> list[Scope]:
     ]
     if job is not None:
         found += [Scope(f"'{job}' on {day}", limits.job_day, job, day), Scope(f"'{job}'", limits.job_total, job, None)]
+    if limits.run_total is not None:
+        found.append(Scope(f"wave '{limits.run}'", limits.run_total, None, None, limits.run))
     return found
 
 
@@ -318,6 +322,7 @@ def _sums(connection: "Connection", scope: Scope) -> tuple[int, int]:
     """What is settled and what is set aside."""
     where = [_SPENDING.c.day == scope.day] if scope.day is not None else []
     where += [_SPENDING.c.job == scope.job] if scope.job is not None else []
+    where += [_SPENDING.c.session_id.startswith(f"{scope.run}-", autoescape=True)] if scope.run is not None else []
     settled, reserved = (_sum(c).where(*where) for c in (_SPENDING.c.settled, _SPENDING.c.reserved))
     return int(connection.scalar(settled) or 0), int(connection.scalar(reserved) or 0)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
-from agentloop.core import lifetimes
+from agentloop.core import finding, lifetimes
 from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
@@ -90,8 +90,17 @@ def _why(state: State, ttl: Ttl | None, setting: str) -> str:
     if given not in (None, "auto"):
         return f"{setting} is set to {given}"
     share = f" ({lifetimes.hits(state, '5m'):.0%} assumed within 5m)" if ttl is None else ""
-    known = [_announced(state), _before(state), *([_starts(state)] if setting == "static_ttl" else []), _seen(state)]
+    starts = [_starts(state)] if setting == "static_ttl" else []
+    known = [_announced(state), _before(state), *starts, _seen(state), _missed(state)]
     return "; ".join(text for text in known if text) + share
+
+
+def _missed(state: State) -> str:
+    """How much the cache finds, where that is less than all and counts."""
+    caching = state.policies.get("caching")
+    known = isinstance(caching, dict) and caching.get("edition", 1) > 2
+    found = finding.share(state.found)
+    return f"the cache finds {found:.0%} of what it should" if known and found < 1 else ""
 
 
 def _announced(state: State) -> str:

@@ -1,5 +1,6 @@
 """The budgets that a workspace's settings say its sessions share."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 FILE = "budgets"
 
 
-def purse(workspace: Path, settings: Settings, logs: "Logs", clock: Clock, session_id: str, job: str) -> Purse:
-    """The purse of a session. Raises ConfigError."""
-    limits = settings.shared_limits
-    limited = any(limit is not None for limit in limits)
+def purse(
+    workspace: Path, settings: Settings, logs: "Logs", clock: Clock, session_id: str, job: str,
+    run: str = "", run_usd: Decimal | None = None,
+) -> Purse:  # fmt: skip
+    """The purse of a session. `run_usd`: what all those may spend together whose ids begin with `run-`. Raises ConfigError."""
+    limits = settings.shared_limits._replace(run=run, run_total=run_usd)
+    limited = any(isinstance(limit, Decimal) for limit in limits)
     if not limited and not _may_be_there(workspace, settings):
         return NothingShared()
     book = ledger(workspace, settings, logs, clock)

@@ -22,12 +22,11 @@ import structlog
 
 from agentloop.core.folding import begin, evolve, fold
 from agentloop.core.state import State
-from agentloop.engine import Interrupted
 from agentloop.errors import AgentLoopError, SessionHeld, SessionLost, StoreUnavailable
 from agentloop.operation import METRICS, observing
 from agentloop.ports import SessionStore
 from agentloop.stores import store_of
-from agentloop.types.events import Event, SessionEnded, SessionStarted
+from agentloop.types.events import SessionEnded, SessionStarted
 from agentloop.types.jobs import Job
 from agentloop.types.queues import Ran, Stopped
 from agentloop.unattended import follow_up, run_job
@@ -70,7 +69,7 @@ def ended_since(job: Job, workspace: Path, settings: Settings, since: datetime) 
 def here(job: Job, workspace: Path, settings: Settings, stopped: Stopped) -> Ran:
     """Run a session in this thread."""
     try:
-        result = run_job(job, workspace, settings, on_event=Watcher(stopped))
+        result = run_job(job, workspace, settings, stopped=stopped)
         return Ran(result.outcome, result.detail, result.cost, result.until)
     except KeyboardInterrupt:  # stopped before the engine had begun, or after it had ended
         return Ran("interrupted")
@@ -84,26 +83,6 @@ def here(job: Job, workspace: Path, settings: Settings, stopped: Stopped) -> Ran
     except Exception as e:  # noqa: BLE001  one broken session must not take the others of this worker along
         structlog.get_logger("agentloop").exception("session_broke", session=job.session_id)
         return Ran("failed", f"internal error: {type(e).__name__}: {e}")
-
-
-class Watcher:
-    """The observer of a session in the queue: ends it where somebody wants that, but never in the middle of a step."""
-
-    def __init__(self, stopped: Stopped) -> None:
-        """Ask this between two steps."""
-        self._stopped = stopped
-        self._told = False
-
-    def __call__(self, event: Event, state: State) -> None:
-        """Raises Interrupted, once: what the engine writes to end the session is observed too."""
-        if not self._told and between_steps(state) and (by := self._stopped()) is not None:
-            self._told = True
-            raise Interrupted(by)
-
-
-def between_steps(state: State) -> bool:
-    """Whether a session that ends here leaves nothing open: no request under way, no call that may have had its effect."""
-    return state.outcome is None and state.pending is None and not any(c.id in state.started for c in state.open_calls)
 
 
 def _alone(job: Job, workspace: Path, settings: Settings, stopped: Stopped) -> Ran | None:

@@ -23,6 +23,7 @@ from agentloop.errors import UsageError
 from agentloop.stores import store_of
 from agentloop.types.jobs import Job
 from agentloop.types.queues import DEFAULT, Queued, QueueSettings, QueueState, Submitted
+from agentloop.waves import outcome
 from agentloop.workspace import Settings
 
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
@@ -151,6 +152,8 @@ def _progress(workspace: Path, settings: Settings) -> Callable[[str], int]:
     store = store_of(workspace, settings)
 
     def steps(session_id: str) -> int:
-        return progress(store.stream(session_id)) if store.exists(session_id) else 0
+        if store.exists(session_id):
+            return progress(store.stream(session_id))
+        return outcome.standing(store, session_id, lambda: None).progress  # of a wave's sessions, where it is one
 
     return steps

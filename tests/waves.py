@@ -21,6 +21,7 @@ from agentloop.emulator.settings import BatchSettings, EmulatorSettings
 from agentloop.emulator.transport import BASE_URL, client
 from agentloop.engine import Shell, run
 from agentloop.importers.recording import Recording
+from agentloop.lines.files import FileLines
 from agentloop.policies import PolicySettings, preset
 from agentloop.ports import ModelClient
 from agentloop.recorded import FIRST_DAY, RecordedTools, RecordedUser, started
@@ -122,7 +123,7 @@ class Stage:
         """Run them, or carry them on, to their ends."""
         sessions = {i: self._session(r, i) for i, r in zip(self._logs, self._recordings, strict=True)}
         api = BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=client(self._emulator), sleep=self.clock.pass_)
-        with Journal(self._folder) as journal:
+        with Journal(FileLines(self._folder, "wave")) as journal:
             flights = Flights(api, journal, self.clock, self.clock.pass_, tag("test", FIRST_DAY))
             card, live = self._model.card, lambda: _live(self._emulator)
             wave = Wave(live, flights, journal, self.clock, card, rules=rules, pause=self.clock.pause)

@@ -6,41 +6,17 @@ Where the lines are kept is somebody else's business (`Lines`: a file, or the Po
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import count
-from typing import Protocol, Self
+from typing import Self
 
 from pydantic import ValidationError
 
 from agentloop.batching.events import EVENT, SCHEMA_VERSION, BatchBody, BatchEvent, Prepared, RowsGiven
 from agentloop.core.sealed import LONGEST_LINE, digest_of, seal
 from agentloop.errors import LogDamaged, LogVersion, LogWriteFailed
+from agentloop.lines import Lines
 from agentloop.types.base import Json, compact
 
 _SEAL_BYTES = len(seal(b"\x00" * 8))
-
-
-class Lines(Protocol):
-    """Where the lines of one log are. Reading needs nothing; as a context manager they are held by this process alone."""
-
-    @property
-    def where(self) -> str:
-        """The file, or the place in the database, as a person may see it."""
-        ...
-
-    def read(self) -> Iterator[bytes]:
-        """Every whole line, without its end. A line that a crash left torn is not among them."""
-        ...
-
-    def append(self, number: int, line: bytes) -> None:
-        """Write a line behind so many others; durable when it returns. Raises LogWriteFailed, SessionLost."""
-        ...
-
-    def __enter__(self) -> Self:
-        """Hold them. Raises SessionHeld."""
-        ...
-
-    def __exit__(self, *exc: object) -> None:
-        """Let them go."""
-        ...
 
 
 class BatchLog:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentloop import database
-from agentloop.batching.file_lines import LOG, FileLines
 from agentloop.batching.log import BatchLog
 from agentloop.batching.state import BatchState, begin, evolve, fold
 from agentloop.errors import UnknownSession, UsageError
+from agentloop.lines.files import LOG, FileLines
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,7 +36,7 @@ class BatchStore:
             raise UsageError(f"'{name}' is no name of a batch; expected at most 100 letters, digits, '.', '-', '_'")
         if self._url is None:
             return BatchLog(name, FileLines(self.folder / name))
-        from agentloop.batching.sql_lines import SqlLines  # and with it SQLAlchemy
+        from agentloop.lines.sql import SqlLines  # and with it SQLAlchemy
 
         return BatchLog(name, SqlLines(self._engine(self._url), name))
 
@@ -49,9 +49,9 @@ class BatchStore:
         """The runs that there are."""
         if self._url is None:
             return sorted(path.parent.name for path in self.folder.glob(f"*/{LOG}"))
-        from agentloop.batching import sql_lines
+        from agentloop.lines import sql
 
-        return sql_lines.names(self._engine(self._url))
+        return sql.names(self._engine(self._url))
 
     def find(self, name: str) -> str:
         """The run of that name, or the only one whose name begins so. Raises UnknownSession."""

@@ -33,13 +33,15 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--name", help="What it is called; the agent's name by default."),
         click.option("--cron", required=True, metavar="'M H D M W'", help="Five fields, or @hourly, @daily, ..."),
         click.option("--zone", help="An IANA time zone; UTC by default."),
-        click.option("-p", "--prompt", callback=without_secrets, help="The task: the first user message."),
+        click.option("-p", "--prompt", callback=without_secrets, help="The task; with --inputs, its template."),
+        click.option("--inputs", metavar="FILE", help="Each run is a wave: one session a row (.jsonl, .csv, .txt)."),
+        click.option("--deadline-s", type=int, help="So many seconds after a wave fell due, the rest of it is asked live."),
         click.option("--overlap", help="Where the run before still goes on: skip (default), queue, 'parallel N'."),
         click.option("--missed", help="Of the times nobody was there for, run: skip (none), once (default), 'all N'."),
         click.option("--jitter-s", type=int, help="Start up to so many seconds later."),
         click.option("--late-s", type=int, help="A due time noticed so many seconds late was missed; 300 by default."),
         click.option("--pause-after", type=int, help="Failures in a row that pause it; 3 by default, 0: never."),
-        click.option("--max-budget-usd", help="USD, at most, for each run."),
+        click.option("--max-budget-usd", help="USD, at most, for each run: all sessions of a wave together."),
         click.option("--max-day-usd", help="USD, at most, for all its runs of a day."),
         click.option("--max-age-s", type=int, help="Seconds after which a missed time is not made up for; a day by default."),
     ):
@@ -64,6 +66,8 @@ def add(agent: str, as_json: bool, workspace: Path, **values: Any) -> None:
         elif values["pause_after"] == 0:
             values["pause_after"] = None
         schedule = made("cron add", {"name": name, "agent": agent, **values})
+        if schedule.inputs is not None:
+            _readable(workspace / schedule.inputs, schedule)
         if (other := next((s for s in here.load().schedules if s.name == name), None)) is not None:
             raise UsageError(f"there is a schedule '{name}' already (in {other.origin}); name this one with --name")
         now = datetime.now(UTC)
@@ -72,6 +76,13 @@ def add(agent: str, as_json: bool, workspace: Path, **values: Any) -> None:
         print_json(_schedule_json(schedule, None, None, now))
     else:
         click.echo(f"schedule '{name}' runs {agent} next at {_when(next_start(schedule, now), schedule)}")
+
+
+def _readable(inputs: Path, schedule: Schedule) -> None:
+    """Raises UsageError where a wave of today's file could not begin."""
+    from agentloop.waves import running
+
+    running.tasks(inputs, schedule.job(datetime.now(UTC)).prompt)
 
 
 @cron.command("list")

@@ -118,13 +118,12 @@ def _scheduler(here: Opened, at_most: int, queue: str | None, tell: Callable[[Ne
     from agentloop.adapters.system_clock import SystemClock
     from agentloop.schedule import runners
     from agentloop.schedule.claims import Claims
-    from agentloop.stores import store_of
 
-    look = runners.looking(store_of(here.workspace, here.settings))
+    look = runners.looking(here.workspace, here.settings)
     stopping = threading.Event()
     with contextlib.ExitStack() as stack:
         if queue is None:
-            asked, runner = _asking(here, look, stack), runners.in_process(here.workspace, here.settings, stopping, look)
+            asked, runner = _asking(here, look, stack), runners.in_process(here.workspace, here.settings, stopping)
         else:
             there = stack.enter_context(queueing.opened(here.workspace, here.settings))
             asked, runner = runners.queued(there, look), runners.submitting(there, queue)

@@ -57,7 +57,7 @@ def run(
     from agentloop.waves.wave import Rules
 
     ready = agent_of(workspace, agent, **flags | {"unattended": True})
-    who = running.members(ready.name, _prompts(inputs, prompt), wave_id)
+    who = running.members(ready.name, running.tasks(inputs, prompt), wave_id)
     forecast = _forecast(ready, len(who.tasks))
     if only_forecast:
         print_json(forecast) if as_json else click.echo(_forecast_text(forecast))
@@ -68,12 +68,6 @@ def run(
         data = _data(ready, who, ran, forecast)
         output.write((render.as_json(data) if as_json else _text(data)) + "\n")
     ctx.exit(_exit_code(ran))
-
-
-def _prompts(inputs: Path, template: str) -> list[str]:
-    from agentloop.batching import rows
-
-    return [rows.rendered(template, row) for row in rows.checked(template, rows.RowFile(inputs), None, allow_duplicates=True)]
 
 
 def _deadline(given: str | None, now: datetime) -> datetime | None:
@@ -116,7 +110,6 @@ def _forecast_text(forecast: Json) -> str:
 
 
 def _data(agent: "Agent", who: "Members", ran: "Ran", forecast: Json) -> Json:
-    from agentloop.waves import running
     from agentloop.waves.bill import bill
 
     there = [i for i in who.tasks if agent.sessions.exists(i)]
@@ -125,10 +118,10 @@ def _data(agent: "Agent", who: "Members", ran: "Ran", forecast: Json) -> Json:
         "wave_id": who.wave_id,
         "agent": agent.name,
         **whole.model_dump(mode="json"),
-        "failed": ran.failed,
+        "failed": {session_id: str(error) for session_id, error in ran.failed.items()},
         "forecast": forecast,
         "each": [b.model_dump(mode="json") for b in each],
-        "log": str(running.folder(agent.workspace, who.wave_id)),
+        "log": ran.log,
     }
 
 

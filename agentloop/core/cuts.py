@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agentloop.core.state import State
 from agentloop.types import blocks
+from agentloop.types.blocks import Blocks
 
 
 class Removed(NamedTuple):
@@ -16,8 +17,8 @@ class Removed(NamedTuple):
 
     turn: int
     """Its number, counted over the whole session."""
-    reply: tuple[dict[str, object], ...]
-    answer: tuple[dict[str, object], ...]
+    reply: Blocks
+    answer: Blocks
     tokens: int
 
 

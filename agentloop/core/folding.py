@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import assert_never
 
-from agentloop.core import costs, extraction, falling_back, keepalive, measuring, replies, results, tokens
+from agentloop.core import costs, extraction, falling_back, finding, keepalive, measuring, replies, results, tokens
 from agentloop.core.lifetimes import REMEMBERED
 from agentloop.core.permits import Permits
 from agentloop.core.state import Segment, State, Trouble, changed
@@ -147,11 +147,13 @@ def _requested(state: State, request: ModelRequested, at: datetime) -> State:
         state,
         gaps=(*state.gaps, gap_s)[-REMEMBERED:],
         pinged_s=(*state.pinged_s, state.sent.pinged_s)[-REMEMBERED:],
+        due_tokens=finding.due_tokens(state, gap_s),
     )
 
 
 def _failed(state: State, failed: ModelFailed) -> State:
     failure = failed.failure
+    state = changed(state, due_tokens=0)  # nobody knows when the next attempt is made, nor what this one left behind
     if failure.possibly_billed and state.pending is not None:
         prompt = failure.usage.prompt_tokens if failure.usage is not None else asked_tokens(state, state.pending)
         card = failure.priced_by or state.pending.asked_of or state.card

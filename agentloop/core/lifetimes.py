@@ -3,23 +3,24 @@ those of the agent's last sessions.
 
 A token that stands in the prefix of every request costs, in the mean over the gaps, a read where the entry is still there
 and a write where it is not; longer lives cost dearer writes. Whichever is cheapest is asked for.
-Source: docs/economics.md, "Lifetimes".
+Where not all is found that should still be there, a read is a write now and then. Source: docs/economics.md, "Lifetimes".
 """
 
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from agentloop.core import costs, waits
+from agentloop.core import costs, finding, waits
 from agentloop.core.state import State
 from agentloop.types.events import Prior
 from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
 
-WrittenTtl = Ttl | Literal["off"]
+WrittenTtl = Literal["5m", "1h", "off"]
 REMEMBERED = 20
 """How many gaps between requests count."""
 ANNOUNCED = 5
 """What is announced counts as so many that were seen."""
 _PAIRS_AFTER_A_CUT = 6
+ALL = Decimal(1)
 
 
 class Lifetimes(NamedTuple):
@@ -40,20 +41,26 @@ class _Carried(NamedTuple):
     """What is sent again of it where its entries are gone, or never were: a cold turn is when a history is cut."""
 
 
-def planned(state: State, cuts: bool = True, bounded: bool = True) -> Lifetimes:
+def planned(state: State, cuts: bool = True, bounded: bool = True, found: Decimal = ALL) -> Lifetimes:
     """The cheapest lifetimes, if the next gaps are as the last were. The API wants longer ones first.
 
     `cuts`: the history is cut back where it would have to be written anew; `bounded`: and where it has grown as long as rent
-    lets it grow.
+    lets it grow; `found`: the share of what should be in the cache that is found there.
     """
-    p = costs.prices_for(state.card, state.prompt_tokens)
+    known = costs.prices_for(state.card, state.prompt_tokens)
+    by_ttl = {ttl: finding.prices(known, ttl, found) for ttl in get_args(WrittenTtl)}
     history = _history(state, cuts)
     fixed = state.prefix_tokens + state.opening_tokens + state.state_tokens
-    choices = _choices(p, state)
-    tail = min(choices, key=lambda ttl: _turn(p, ttl, state, _as_rent_lets(p, ttl, history) if cuts and bounded else history))
-    behind = min(choices, key=lambda ttl: _turn(p, ttl, state, _Carried(fixed, 0, fixed)))
+    choices = _choices(by_ttl["5m"], state)
+
+    def of_history(ttl: WrittenTtl) -> Decimal:
+        p = by_ttl[ttl]
+        return _turn(p, ttl, state, _as_rent_lets(p, ttl, history) if cuts and bounded else history)
+
+    tail = min(choices, key=of_history)
+    behind = min(choices, key=lambda ttl: _turn(by_ttl[ttl], ttl, state, _Carried(fixed, 0, fixed)))
     behind = "1h" if tail == "1h" and behind == "5m" else behind
-    static = min(choices, key=lambda ttl: _static(p, ttl, state)) if shares(state) else behind
+    static = min(choices, key=lambda ttl: _static(by_ttl[ttl], ttl, state)) if shares(state) else behind
     return Lifetimes("1h" if behind == "1h" and static == "5m" else static, behind, tail)
 
 

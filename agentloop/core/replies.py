@@ -1,6 +1,6 @@
 """How a reply changes what is known of its session: as the next turn, as trouble, or as an answer to the engine itself."""
 
-from agentloop.core import calibration, costs, parts, results, tokens
+from agentloop.core import calibration, costs, finding, parts, results, tokens
 from agentloop.core.state import Sent, State, Trouble, TroubleKind, Turn, changed
 from agentloop.core.wire import SYSTEM
 from agentloop.types import blocks
@@ -25,11 +25,11 @@ def replied(state: State, body: ModelReplied) -> State:
     ttl, marks = _tail_ttl(state.pending), state.pending.breakpoints if state.pending else ()
     repeated, once_from = state.repeated_tokens, state.once.first if state.once is not None else None
     trouble = _trouble(state, body)
-    counted = _counted(state, reply)
+    counted, found, carried = _counted(state, reply), finding.after(state, reply), finding.carried(reply)
     state = changed(paid(state, reply.usage, reply.priced_by), asked=state.asked + 1, trouble=trouble, summary=None,
-                    rent_usd=rent, counted=counted)  # fmt: skip
+                    rent_usd=rent, counted=counted, found=found, due_tokens=0)  # fmt: skip
     if trouble is not None and trouble.kind != "paused":
-        kept = Sent(sent_at, repeated, len(state.given), reply.message_id, ttl, once_from=once_from)
+        kept = Sent(sent_at, repeated, len(state.given), reply.message_id, ttl, once_from=once_from, carried=carried)
         again = changed(state, sent=kept)
         return smaller(again) if trouble.kind == "window_exceeded" and state.once is not None else again
     state = results.as_facts(state)
@@ -52,7 +52,7 @@ def replied(state: State, body: ModelReplied) -> State:
         extraction_failed=False,
         started={},
         announced=None,
-        sent=Sent(sent_at, repeated, 0, reply.message_id, ttl, once_from=once_from, breakpoints=marks),
+        sent=Sent(sent_at, repeated, 0, reply.message_id, ttl, once_from=once_from, breakpoints=marks, carried=carried),
         facts_recalled=results.recalled(state, content),
     )
 

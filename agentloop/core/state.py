@@ -1,11 +1,11 @@
 """Everything that is known of a session: its log, folded (`core/folding.py` does that)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from agentloop.core.permits import Permits
 from agentloop.types import blocks
@@ -15,8 +15,9 @@ from agentloop.types.events import BudgetSeen, Effect, Fallback, Limits, ModelRe
 from agentloop.types.request import Breakpoint, Failure, Prefix
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
-__all__ = ["Announced", "Once", "Segment", "Sent", "State", "Trouble", "TroubleKind", "Turn", "changed"]
+__all__ = ["Announced", "Found", "Once", "Segment", "Sent", "State", "Trouble", "TroubleKind", "Turn", "changed"]
 
+Made = TypeVar("Made")
 TroubleKind = Literal["truncated", "window_exceeded", "empty", "paused", "duplicate_ids", "refused", "unknown_stop"]
 
 
@@ -39,6 +40,18 @@ class Turn:
     def answer(self) -> Message:
         """The assistant message of the reply."""
         return blocks.assistant(*self.reply)
+
+    @cached_property
+    def _made(self) -> dict[Hashable, Any]:
+        return {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` makes of this turn: made once, and forgotten with the turn. One cache for all sessions would be too small
+        as soon as a thousand of them take turns."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
 
 class Segment(NamedTuple):
@@ -102,6 +115,16 @@ class Sent(NamedTuple):
     """Seconds from when it was sent to the last ping."""
     lost: bool = False
     """Nothing of it is in the cache: the session speaks to another model since."""
+    carried: int = 0
+    """Tokens that it left in the cache, read or written, as the API counted them; 0 where that is not known."""
+
+
+class Found(NamedTuple):
+    """What requests found that should still have been in the cache."""
+
+    requests: int = 0
+    shares: Decimal = Decimal(0)
+    """The sum over them of the share that was found, each between 0 and 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +180,9 @@ class State:
     pending: ModelRequested | None = None
     """A request that has neither reply nor failure: the process ended in between."""
     pending_at: datetime | None = None
+    due_tokens: int = 0
+    """What it should find in the cache, in the API's tokens; 0 where that cannot be told."""
+    found: Found = field(default_factory=Found)
     sent: Sent | None = None
     gaps: tuple[float, ...] = ()
     """Seconds from when the cache entries were last used, by a request for a turn or a ping, to the next request for a turn."""

@@ -17,7 +17,8 @@ def body(request: Request) -> bytes:
     https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics
     """
     head = _head(request.prefix, _ttl_of_system(request.breakpoints))
-    messages = b",".join(_marked(i, m, request.breakpoints) for i, m in enumerate(request.messages))
+    marked = {b.message for b in request.breakpoints}
+    messages = b",".join(_marked(i, m, request.breakpoints) if i in marked else m.wire for i, m in enumerate(request.messages))
     tail: Json = {
         "max_tokens": request.max_tokens,
         "diagnostics": {"previous_message_id": request.previous_message_id},
@@ -50,8 +51,6 @@ def _ttl_of_system(breakpoints: tuple[Breakpoint, ...]) -> Ttl | None:
 
 def _marked(index: int, message: Message, breakpoints: tuple[Breakpoint, ...]) -> bytes:
     here = {b.block: b.ttl for b in breakpoints if b.message == index}
-    if not here:
-        return message.wire
     content = [_with_mark(block, here.get(i)) for i, block in enumerate(message.content)]
     return compact({"role": message.role, "content": content})
 

@@ -13,11 +13,11 @@ from agentloop.engine import Interrupted
 from agentloop.errors import AgentLoopError, UnknownModel
 from agentloop.leaves.plan import Leaf
 from agentloop.leaves.world import World
-from agentloop.ports import Clock, ModelClient
+from agentloop.ports import ModelClient
 from agentloop.types.base import compact
 from agentloop.types.usage import ModelCard
 from agentloop.waves.flights import Flights, tag
-from agentloop.waves.journal import Journal, WaveStarted, begun
+from agentloop.waves.journal import WaveStarted, begun
 from agentloop.waves.policy import Course
 from agentloop.waves.wave import Pause, Rules, Wave
 
@@ -32,7 +32,7 @@ Play = Callable[[Leaf, ModelClient], None]
 def run(name: str, leaves: Sequence[Leaf], play: Play, deadline: Callable[[datetime], datetime], world: World) -> None:
     """Run, or carry on, these leaves of the call of this name. `deadline` says when batches have to be back that were begun
     then. Returns early where the session that delegates has ended. Raises LogError, SessionHeld, AgentLoopError."""
-    with Journal(world.journals / name) as journal:
+    with world.journal(name) as journal:
         now = world.clock.now()
         first = WaveStarted(wave_id=name, agent=name, inputs=_inputs(name), sessions=len(leaves), at=now)
         started = begun(journal, first)
@@ -51,16 +51,14 @@ def run(name: str, leaves: Sequence[Leaf], play: Play, deadline: Callable[[datet
                 sessions_at_once=len(leaves),
                 live_at_once=world.settings.parallel,
                 primes="batch",
+                stopped=lambda: "the session that delegated it" if world.stopped.is_set() else None,
             ),
-            pause=_by(world.clock),
+            pause=_by(world),
         )
         _run(wave, leaves, play, world)
 
 
 def _run(wave: Wave, leaves: Sequence[Leaf], play: Play, world: World) -> None:
-    world.stops.append(lambda: wave.stop(Interrupted("the session that delegated it")))
-    if world.stopped.is_set():
-        return
     try:
         with suppress(Interrupted):
             wave.run({leaf.session_id: partial(play, leaf) for leaf in leaves})
@@ -80,13 +78,15 @@ def _card(world: World, model: str) -> ModelCard | None:
         return None
 
 
-def _by(clock: Clock) -> Pause:
-    """Let time pass as this clock counts it."""
+def _by(world: World) -> Pause:
+    """Let time pass as the session's clock counts it, until the session has ended."""
+    clock = world.clock
 
     def pause(changed: threading.Condition, seconds: float) -> None:
         until = clock.monotonic() + seconds
-        while (left := until - clock.monotonic()) > 0 and not changed.wait(min(left, _LOOK_S)):
-            continue
+        while (left := until - clock.monotonic()) > 0 and not world.stopped.is_set():
+            if changed.wait(min(left, _LOOK_S)):
+                return
 
     return pause
 

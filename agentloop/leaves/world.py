@@ -19,6 +19,7 @@ from agentloop.types.blocks import Call
 from agentloop.types.events import Event, SessionStarted
 from agentloop.types.leaves import LeavesSettings
 from agentloop.types.usage import ModelCard
+from agentloop.waves.journal import Journal
 
 END_S = 10.0
 """Seconds (monotonic) that leaves are given to end when the session that delegated them has: a call with an effect that is
@@ -64,8 +65,8 @@ class World:
     """A client for one thread; it tells when a reply has begun."""
     batches: Callable[[], BatchClient]
     """A client for batches, of the same API."""
-    journals: Path
-    """The folder of the logs of batches, one of each call."""
+    journal: Callable[[str], Journal]
+    """The log of the batches of the call of this name."""
     purse: Callable[[str], Purse]
     """The shared budgets, for the leaf of this id."""
     card: Callable[[str], ModelCard]
@@ -84,8 +85,6 @@ class World:
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when the session that delegates has ended: no leaf takes another step."""
     threads: list[threading.Thread] = field(default_factory=list)
-    stops: list[Callable[[], None]] = field(default_factory=list)
-    """Called when the session that delegates has ended: who waits for a batch waits no longer."""
 
 
 _HERE: ContextVar[World] = ContextVar("agentloop_leaves_world")
@@ -100,8 +99,6 @@ def at_hand(world: World) -> Iterator[None]:
     finally:
         _HERE.reset(token)
         world.stopped.set()
-        for stop in list(world.stops):
-            stop()
         until = time.monotonic() + END_S
         for thread in world.threads:
             thread.join(max(0.0, until - time.monotonic()))

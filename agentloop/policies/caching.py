@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from agentloop.core import lifetimes
+from agentloop.core import finding, lifetimes
 from agentloop.core.lifetimes import Lifetimes, WrittenTtl
 from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
@@ -33,8 +33,9 @@ class FourMarks(Settings):
     tail_ttl: ChosenTtl = "auto"
     cuts: bool = True
     """Whether the compaction policy cuts a history that has gone cold: then less of it has to be written again."""
-    edition: Literal[1, 2] = 2
-    """1: as it was planned before the length to which rent lets a history grow was taken into account."""
+    edition: Literal[1, 2, 3] = 3
+    """1: as it was planned before the length to which rent lets a history grow was taken into account; 2: before it was counted
+    how much of what should be in the cache is found there."""
 
     @model_validator(mode="after")
     def _longest_first(self) -> "FourMarks":
@@ -46,7 +47,8 @@ class FourMarks(Settings):
     def lifetimes(self, state: State) -> Lifetimes:
         """Those that are set; the others as they are cheapest, in the order that the API wants."""
         given = (self.static_ttl, self.state_ttl, self.tail_ttl)
-        plan = lifetimes.planned(state, self.cuts, bounded=self.edition > 1)
+        found = finding.share(state.found) if self.edition > 2 else lifetimes.ALL
+        plan = lifetimes.planned(state, self.cuts, bounded=self.edition > 1, found=found)
         static, behind, tail = (own if ttl == "auto" else ttl for ttl, own in zip(given, plan, strict=True))
         if tail == "1h" and "5m" in (static, behind):
             tail = "5m" if "5m" in given[:2] else tail

@@ -6,11 +6,11 @@ Carrying history costs a cache read of it on every turn; cutting it costs a cach
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from agentloop.core import costs, cuts, lifetimes
+from agentloop.core import costs, cuts, finding, lifetimes
 from agentloop.core.choices import LedgerPolicy
 from agentloop.core.costs import MILLION
 from agentloop.core.lifetimes import WrittenTtl
@@ -18,7 +18,7 @@ from agentloop.core.state import State
 from agentloop.core.tokens import estimate
 from agentloop.types.base import Settings
 from agentloop.types.events import Decision
-from agentloop.types.usage import TTL_SECONDS, Prices
+from agentloop.types.usage import TTL_SECONDS
 
 NOT_SHORTER = "the state would be longer than what it stands for"
 
@@ -82,25 +82,25 @@ class Rent(Settings):
     """Above this prompt a cut is made for the quality of answers, whatever it costs."""
     ttl: WrittenTtl | Literal["auto"] = "auto"
     """Lifetime of the moving part, as the caching policy writes it; `auto`: as it is planned."""
-    edition: Literal[1, 2] = 2
+    edition: Literal[1, 2, 3] = 3
     """1: as it was decided before lifetimes knew how long rent lets a history grow, the cap what the API had counted, and what
-    was never written was known to be cold."""
+    was never written was known to be cold; 2: before it was counted how much of what should be in the cache is found there."""
 
     def weigh(self, state: State, ledger: LedgerPolicy, now: datetime) -> Decision:
         """A cut when the rent that was paid reaches its price."""
         keep_from = cuts.latest_cut(state, self.keep_pairs)
         if keep_from is None or state.sent is None:
             return Decision(rent_usd=state.rent_usd)
-        p = costs.prices_for(state.card, state.prompt_tokens)
         segment = _segment_tokens(state, ledger, keep_from)
         gain = cuts.removed_tokens(state, keep_from) - segment
         if gain <= 0:
             return Decision(rent_usd=state.rent_usd, reason=NOT_SHORTER)
         warm = self._warm(state, now)
+        p = self._prices(state)
         price = self._price(state, p, segment, gain, warm)
-        saves = gain * p.cache_read / MILLION
-        rent = state.rent_usd + (saves if warm else gain * self._write(state, p) / MILLION)
-        reason = self._reason(state, price, saves, warm)
+        saves = gain * p.read / MILLION
+        rent = state.rent_usd + (saves if warm else gain * p.write / MILLION)
+        reason = self._reason(state, price, saves, warm, p.found)
         if reason is None:
             return Decision(rent_usd=rent, price_usd=price, saves_usd=saves)
         return Decision(keep_from=keep_from, reason=reason, rent_usd=state.rent_usd, price_usd=price, saves_usd=saves)
@@ -115,25 +115,28 @@ class Rent(Settings):
             ttl = state.sent.ttl or ("5m" if self.edition == 1 else "off")
         return ttl != "off" and (now - state.sent.at).total_seconds() <= TTL_SECONDS[ttl]
 
-    def _write(self, state: State, p: Prices) -> Decimal:
-        """What a token of the moving part costs when it is written."""
-        ttl = lifetimes.planned(state, bounded=self.edition > 1).tail if self.ttl == "auto" else self.ttl
-        return {"5m": p.cache_write_5m, "1h": p.cache_write_1h, "off": p.input}[ttl]
+    def _prices(self, state: State) -> "_Moving":
+        """What a token of the moving part costs when it is written, and when it is carried on, warm, in the mean."""
+        found = finding.share(state.found) if self.edition > 2 else lifetimes.ALL
+        ttl = self.ttl
+        if ttl == "auto":
+            ttl = lifetimes.planned(state, bounded=self.edition > 1, found=found).tail
+        p = finding.prices(costs.prices_for(state.card, state.prompt_tokens), ttl, found)
+        return _Moving(p.cache_read, {"5m": p.cache_write_5m, "1h": p.cache_write_1h, "off": p.input}[ttl], found)
 
-    def _price(self, state: State, p: Prices, segment: int, gain: int, warm: bool) -> Decimal:
+    def _price(self, state: State, p: "_Moving", segment: int, gain: int, warm: bool) -> Decimal:
         """What a cut costs now, net: the input of this request after the cut, less the input as it stands."""
-        write = self._write(state, p)
         if not warm:
-            return -gain * write / MILLION
+            return -gain * p.write / MILLION
         assert state.sent is not None
         cached = state.prefix_tokens + state.opening_tokens + state.state_tokens
         unsent = max(0, state.prompt_tokens - state.sent.prompt_tokens)
         kept = state.prompt_tokens - cached - (gain + segment)
-        cut = cached * p.cache_read + (segment + kept) * write
-        keep = (state.prompt_tokens - unsent) * p.cache_read + unsent * write
+        cut = cached * p.read + (segment + kept) * p.write
+        keep = (state.prompt_tokens - unsent) * p.read + unsent * p.write
         return (cut - keep) / MILLION
 
-    def _reason(self, state: State, price: Decimal, saves: Decimal, warm: bool) -> str | None:
+    def _reason(self, state: State, price: Decimal, saves: Decimal, warm: bool, found: Decimal) -> str | None:
         if price <= 0:
             return f"the cache is {'warm' if warm else 'cold'} and a cut makes this very request cheaper by {-price:.4f} USD"
         size = state.probable_tokens if self.edition > 1 else state.prompt_tokens
@@ -143,8 +146,19 @@ class Rent(Settings):
         if left is not None and saves * left < price:
             return None
         if state.rent_usd >= price:
-            return f"rent {state.rent_usd:.4f} ≥ price {price:.4f} USD; saves {saves:.4f} a turn"
+            missed = "" if found == 1 else f"; the cache finds {found:.0%} of what it should"
+            return f"rent {state.rent_usd:.4f} ≥ price {price:.4f} USD; saves {saves:.4f} a turn{missed}"
         return None
+
+
+class _Moving(NamedTuple):
+    """What a token of the history costs, in USD a million."""
+
+    read: Decimal
+    """Carried on while the clock says that it is cached: in the mean, where not all of that is found."""
+    write: Decimal
+    found: Decimal
+    """The share that is found."""
 
 
 def _segment_tokens(state: State, ledger: LedgerPolicy, keep_from: int) -> int:

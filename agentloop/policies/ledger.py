@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from agentloop.core import cuts, tokens
-from agentloop.core.state import State
+from agentloop.core.cuts import Removed
+from agentloop.core.state import State, Turn
 from agentloop.types import blocks
 from agentloop.types.base import Settings, compact
 from agentloop.types.blocks import Call, Same
@@ -81,13 +82,17 @@ class EngineLedger(Settings):
     def segment(self, state: State, keep_from: int) -> str:
         """The segment for the turns from the last cut to this one."""
         pairs = _pairs(state, keep_from, self.before)
-        stories = [_story(p.turn, p, self.said_chars, self.told_chars, self.before) for p in pairs]
+        stories = [self._story(*both) for both in zip(state.turns, pairs, strict=False)]
         lines = [_header(pairs), *(line for story in stories for line in story.lines)]
         known = _known(state, self.before).union(*(story.values for story in stories))
         told = sum(min(len(p.told), self.told_chars) for p in pairs)
         room = self.chars_per_pair * len(pairs) - sum(map(len, lines)) + told
         most = self.index_tokens(state, keep_from, len(pairs))
         return "\n".join([*lines, *_index(pairs, known, room, most, state.card.tokenizer)])
+
+    def _story(self, turn: Turn, pair: _Pair) -> "_Story":
+        how = (self.said_chars, self.told_chars, self.before)
+        return turn.once((_story, id(pair), *how), lambda: _story(pair, *how))
 
     @property
     def before(self) -> bool:
@@ -171,9 +176,8 @@ def _header(pairs: Sequence[_Pair]) -> str:
     return HEADER.format(first=pairs[0].turn + 1, last=pairs[-1].turn + 1)
 
 
-@lru_cache(maxsize=2_048)
-def _story(turn: int, pair: _Pair, said_chars: int, told_chars: int, before: bool) -> _Story:
-    head = f"{turn + 1}. {_short(pair.said, said_chars)}".rstrip()
+def _story(pair: _Pair, said_chars: int, told_chars: int, before: bool) -> _Story:
+    head = f"{pair.turn + 1}. {_short(pair.said, said_chars)}".rstrip()
     told = [f"   user: {_short(pair.told, told_chars)}"] if pair.told else []
     lines = (head, *(f"   {d}" for d in pair.done), *told)
     return _Story(lines, _value_set("\n".join(lines), before))
@@ -181,15 +185,19 @@ def _story(turn: int, pair: _Pair, said_chars: int, told_chars: int, before: boo
 
 def _pairs(state: State, keep_from: int, before: bool) -> list[_Pair]:
     """The pairs that a cut removes, read; each is read once, however often a cut is weighed."""
-    return [_read(r.turn, Same(r.reply), Same(r.answer), before) for r in cuts.removed(state, keep_from)]
+    return [_pair(turn, r, before) for turn, r in zip(state.turns, cuts.removed(state, keep_from), strict=False)]
 
 
-@lru_cache(maxsize=2_048)
-def _read(turn: int, reply: Same, answer: Same, before: bool) -> _Pair:
-    results = {b["tool_use_id"]: b for b in answer.content if b.get("type") == "tool_result"}
-    calls = blocks.calls(reply.content)
+def _pair(turn: Turn, removed: Removed, before: bool) -> _Pair:
+    return turn.once((_read, removed.turn, Same(removed.answer), before), lambda: _read(removed, before))
+
+
+def _read(removed: Removed, before: bool) -> _Pair:
+    turn, reply, answer, _ = removed
+    results = {b["tool_use_id"]: b for b in answer if b.get("type") == "tool_result"}
+    calls = blocks.calls(reply)
     done = tuple(_done(c, results.get(c.id)) for c in calls)
-    said, told = blocks.text_of(reply.content), blocks.text_of(answer.content)
+    said, told = blocks.text_of(reply), blocks.text_of(answer)
     used = "\n".join([said, *(text for c in calls for text in _texts(c.input))])
     found = [blocks.result_text(r.get("content") or "") for r in results.values()]
     asked = () if before else (c for c in calls if c.id in results)

@@ -7,34 +7,28 @@ from pathlib import Path
 import structlog
 
 from agentloop.core.crashes import progress
-from agentloop.core.state import State
 from agentloop.engine import Interrupted
 from agentloop.errors import EXIT_CODES, AgentLoopError, PrefixUnstable, SessionHeld
-from agentloop.ports import SessionStore
-from agentloop.queue_run import between_steps
 from agentloop.queueing import SessionQueue
 from agentloop.schedule.claims import Ended, Look, Seen
-from agentloop.types.events import Event, SessionEnded
+from agentloop.stores import store_of
+from agentloop.types.events import SessionEnded
 from agentloop.types.jobs import Job
 from agentloop.unattended import run_job
+from agentloop.waves import running
+from agentloop.waves.outcome import standing
 from agentloop.workspace import Settings
 
 Runner = Callable[[Job], Ended | None]
 """Runs a job to its outcome; None where it gave it to somebody else, and the session's log will tell."""
 
 
-def in_process(workspace: Path, settings: Settings, stopping: threading.Event, look: Look) -> Runner:
+def in_process(workspace: Path, settings: Settings, stopping: threading.Event) -> Runner:
     """Run it here. Once `stopping` is set, a session ends between two steps: recorded, to be carried on."""
 
-    def stop(event: Event, state: State) -> None:
-        if stopping.is_set() and between_steps(state):
-            raise Interrupted("SIGTERM")
-
     def run(job: Job) -> Ended:
-        result = run_job(job, workspace, settings, on_event=stop)
-        ended = look(job.session_id).ended if result.outcome == "sleeping" else None
-        until = ended.until if ended is not None else None
-        return Ended(result.outcome, EXIT_CODES[result.outcome], result.detail, result.cost, until)
+        result = run_job(job, workspace, settings, stopped=lambda: "SIGTERM" if stopping.is_set() else None)
+        return Ended(result.outcome, EXIT_CODES[result.outcome], result.detail, result.cost, result.until)
 
     return run
 
@@ -69,17 +63,26 @@ def queued(queue: SessionQueue, look: Look) -> Look:
     return asked
 
 
-def looking(sessions: SessionStore) -> Look:
-    """Reads what a session's log says."""
+def looking(workspace: Path, settings: Settings) -> Look:
+    """Reads what a session's log says, or the logs of all sessions of a wave."""
+    sessions = store_of(workspace, settings)
 
     def look(session_id: str) -> Seen:
         if not sessions.exists(session_id):
-            return Seen()
+            return of_wave(session_id)
         events = sessions.events(session_id)
         last = events[-1].body
         if not isinstance(last, SessionEnded):
             return Seen(progress(events))
         return Seen(progress(events), Ended(last.outcome, EXIT_CODES[last.outcome], last.detail, until=last.until))
+
+    def of_wave(wave_id: str) -> Seen:
+        journal = running.journal_of(workspace, settings.database_url, wave_id)
+        there = standing(sessions, wave_id, lambda: running.expected(journal))
+        if there.whole is None:
+            return Seen(there.progress)
+        outcome, detail, until = there.whole
+        return Seen(there.progress, Ended(outcome, EXIT_CODES[outcome], detail, until=until))
 
     return look
 

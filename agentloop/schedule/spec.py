@@ -5,11 +5,13 @@ import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agentloop.agents import AgentFile
+from agentloop.batching.rows import FORMATS, WHOLE_PROMPT
 from agentloop.errors import ConfigError
 from agentloop.schedule.calendar import crontab, time_zone
 from agentloop.types.base import Settings
@@ -31,6 +33,11 @@ class Schedule(Settings):
     cron: str
     zone: str = "UTC"
     prompt: str = Field(default=DEFAULT_PROMPT, min_length=1)
+    """The task; with `inputs`, the template that makes one of each row: `{{prompt}}` by default."""
+    inputs: str | None = Field(default=None, min_length=1)
+    """A file of the workspace: each run is a wave, one session for each row that the file has when the run begins."""
+    deadline_s: int | None = Field(default=None, ge=1, le=31_536_000)
+    """So many seconds after a wave fell due, what is not done is asked live; none: it waits for its batches."""
     overlap: str = "skip"
     """Where the run before is still going: `skip`, `queue` (wait for it), or `parallel N`."""
     missed: str = "once"
@@ -42,7 +49,7 @@ class Schedule(Settings):
     pause_after: int | None = Field(default=3, ge=1)
     """Failures in a row that pause the schedule; none: never."""
     max_budget_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """For one run; none: as the agent's file says."""
+    """For one run, all sessions of a wave together; none: as the agent's file says."""
     max_day_usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
     """For all its runs of a day."""
     max_age_s: int = Field(default=86_400, ge=60, le=31_536_000)
@@ -83,6 +90,19 @@ class Schedule(Settings):
             raise ValueError("expected 'skip', 'once' or 'all N'")
         return value
 
+    @field_validator("inputs")
+    @classmethod
+    def _is_inputs(cls, value: str | None) -> str | None:
+        if value is not None and Path(value).suffix.lower() not in FORMATS:
+            raise ValueError(f"expected a file whose name ends in {', '.join(FORMATS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _is_wave(self) -> Self:
+        if self.deadline_s is not None and self.inputs is None:
+            raise ConfigError("deadline_s is for waves: say with inputs which file has a row for each of its sessions")
+        return self
+
     @property
     def side_by_side(self) -> int:
         """Runs at once, at most."""
@@ -106,10 +126,13 @@ class Schedule(Settings):
     def job(self, due: datetime, by_hand: bool = False) -> Job:
         """The run of this due time. Its session's id is made of name and time."""
         minute = f"{due:%Y%m%dT%H%M}" + (f"{due:%S}" if by_hand or due.second else "")
+        is_plain_wave = self.inputs is not None and self.prompt == DEFAULT_PROMPT
         return Job(
             session_id=f"{self.name}-{minute}Z",
             agent=self.agent,
-            prompt=self.prompt,
+            prompt=WHOLE_PROMPT if is_plain_wave else self.prompt,
+            inputs=self.inputs,
+            deadline=due + timedelta(seconds=self.deadline_s) if self.deadline_s is not None else None,
             name=self.name,
             due=due,
             max_budget_usd=self.max_budget_usd,

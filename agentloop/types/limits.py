@@ -11,3 +11,7 @@ class SharedLimits(NamedTuple):
     workspace_total: Decimal | None = None
     job_day: Decimal | None = None
     job_total: Decimal | None = None
+    run: str = ""
+    """What begins the ids of the sessions of one run: those of a wave."""
+    run_total: Decimal | None = None
+    """For all of them together."""

@@ -4,24 +4,17 @@ Sealed lines, one writer, durable before it goes on: what is about to be asked i
 after a crash the batch is found again and its answers are handed to the sessions that ask the same bytes again.
 """
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from agentloop import holding
 from agentloop.core.sealed import digest_of, seal
 from agentloop.crash_points import reached
-from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld, UsageError
+from agentloop.errors import LogDamaged, UsageError
+from agentloop.lines import Lines
 from agentloop.types.base import Frozen, compact
-
-LOG, LOCK = "log.jsonl", "lock"
 
 
 class WaveStarted(Frozen):
@@ -104,73 +97,45 @@ _SEALED = len(seal(b"\0" * 8))
 class Journal:
     """The log of one wave, held by this process alone while it is open."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep it in this folder."""
-        self.folder = folder
+    def __init__(self, lines: Lines) -> None:
+        """Keep it in these lines."""
         self.lines: list[Line] = []
+        self._kept = lines
         self._digest = b""
-        self._file = self._lock = -1
+
+    @property
+    def where(self) -> str:
+        """Where it is, as a person may see it."""
+        return self._kept.where
 
     def __enter__(self) -> Self:
-        """Hold it, and read what is there. Raises SessionHeld, LogDamaged, LogWriteFailed."""
+        """Hold it, and read what is there; a torn last line is left out. Raises SessionHeld, LogDamaged, LogWriteFailed."""
+        self._kept.__enter__()
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take()
-            self._file = os.open(self.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._read()
-        except OSError as e:
-            self.__exit__()
-            raise LogWriteFailed(f"the wave's log in {self.folder} cannot be opened: {e.strerror}; check the folder") from e
-        except Exception:
+            self.read()
+        except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Let it go."""
-        for handle in (self._file, self._lock):
-            if handle >= 0:
-                os.close(handle)
-        self._file = self._lock = -1
+        self._kept.__exit__(*exc)
 
     def append(self, line: Line) -> None:
-        """Write one more line; it is on the disk when this returns. Raises LogWriteFailed."""
+        """Write one more line; it is durable when this returns. Raises LogWriteFailed, SessionLost."""
         content = compact(line.model_dump(mode="json"))[:-1]
         digest = digest_of(self._digest, content)
-        end = os.lseek(self._file, 0, os.SEEK_END)
-        try:
-            _write(self._file, content + seal(digest) + b"\n")
-            os.fsync(self._file)
-        except OSError as e:
-            os.ftruncate(self._file, end)
-            raise LogWriteFailed(f"{self.folder / LOG} cannot be written: {e.strerror}; nothing was sent after it") from e
+        self._kept.append(len(self.lines), content + seal(digest))
         self._digest = digest
         self.lines.append(line)
 
-    def _take(self) -> None:
-        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise SessionHeld(f"wave '{self.folder.name}' is held by {self._holder()}; wait for it, or stop it") from e
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, compact(holding.me()), 0)
-
-    def _holder(self) -> str:
-        try:
-            return holding.told(json.loads(os.pread(self._lock, 4096, 0)))
-        except ValueError:
-            return holding.told(None)
-
-    def _read(self) -> None:
-        """Every whole line; a torn last one is cut off. Raises LogDamaged."""
-        whole = 0
-        for number, data in enumerate(_pieces(self.folder / LOG), 1):
-            if not data.endswith(b"\n"):
-                break
-            self.lines.append(self._line(number, data[:-1]))
-            whole += len(data)
-        os.ftruncate(self._file, whole)
+    def read(self) -> Self:
+        """What is there, without holding it. Raises LogDamaged."""
+        self.lines, self._digest = [], b""
+        for number, data in enumerate(self._kept.read(), 1):
+            self.lines.append(self._line(number, data))
+        return self
 
     def _line(self, number: int, data: bytes) -> Line:
         content = data[:-_SEALED]
@@ -181,7 +146,7 @@ class Journal:
             line = _LINE.validate_json(content + b"}")
         except (ValueError, ValidationError) as e:
             raise LogDamaged(
-                f"{self.folder / LOG}, line {number} is damaged: {str(e).splitlines()[0]}\n"
+                f"{self.where}, line {number} is damaged: {str(e).splitlines()[0]}\n"
                 "the sessions' own logs are whole: 'agentloop resume' carries each on by itself"
             ) from e
         self._digest = digest
@@ -202,14 +167,3 @@ def begun(journal: Journal, first: WaveStarted) -> WaveStarted:
             "give the same inputs, or another --id"
         )
     return there
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file
-
-
-def _write(handle: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(handle, left) :]

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from agentloop import lines, session_ids
 from agentloop.adapters import model_table
 from agentloop.api import Agent
+from agentloop.batching import rows
 from agentloop.core import wire
 from agentloop.crash_points import reached
 from agentloop.errors import AgentLoopError
@@ -25,6 +27,10 @@ FILES_A_SESSION = 8
 """Open files that a session may need at a time, its tools' left aside."""
 
 
+def _nobody(session_id: str) -> None:
+    """Nobody waits for its end."""
+
+
 class Members(NamedTuple):
     """The sessions of a wave."""
 
@@ -39,7 +45,9 @@ class Ran(NamedTuple):
     """What came of each session: a result, or why there is none."""
 
     results: dict[str, Result]
-    failed: dict[str, str]
+    failed: dict[str, Exception]
+    log: str
+    """Where the wave's own log is, as a person may see it."""
 
 
 def members(agent: str, prompts: Sequence[str], wave_id: str | None = None) -> Members:
@@ -49,25 +57,39 @@ def members(agent: str, prompts: Sequence[str], wave_id: str | None = None) -> M
     return Members(wave_id, inputs, {f"{wave_id}-{i:05d}": prompt for i, prompt in enumerate(prompts, 1)})
 
 
-def folder(workspace: Path, wave_id: str) -> Path:
-    """Where a wave's log is."""
-    return workspace / FOLDER / wave_id
+def tasks(inputs: Path, template: str) -> list[str]:
+    """The task of each row of a file. Raises UsageError."""
+    return [rows.rendered(template, row) for row in rows.checked(template, rows.RowFile(inputs), None, allow_duplicates=True)]
 
 
-def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
-    """Run, or carry on, these sessions to their outcomes. Raises UsageError, SessionHeld, LogError."""
+def journal_of(workspace: Path, database_url: str | None, wave_id: str) -> Journal:
+    """A wave's log: in a folder of the workspace, or in the PostgreSQL that several machines share."""
+    return Journal(lines.kept(workspace / FOLDER / session_ids.checked(wave_id), database_url, "wave"))
+
+
+def expected(journal: Journal) -> int | None:
+    """How many sessions a wave has; None where it has not begun. Raises LogDamaged."""
+    first = next(iter(journal.read().lines), None)
+    return first.sessions if isinstance(first, WaveStarted) else None
+
+
+def run(agent: Agent, who: Members, clock: Clock, rules: Rules, over: Callable[[str], None] = _nobody) -> Ran:
+    """Run, or carry on, these sessions to their outcomes; `over` is called with each that has stopped, in its own thread.
+
+    Raises UsageError, SessionHeld, LogError; Interrupted where the rules say that it is to stop.
+    """
     clients = agent.clients()
     _let_open(min(len(who.tasks), rules.sessions_at_once) * FILES_A_SESSION)
-    with Journal(folder(agent.workspace, who.wave_id)) as journal:
+    with journal_of(agent.workspace, agent.settings.database_url, who.wave_id) as journal:
         first = WaveStarted(wave_id=who.wave_id, agent=agent.name, inputs=who.inputs, sessions=len(who.tasks), at=clock.now())
         started = begun(journal, first)
         flights = Flights(clients.batches(), journal, clock, time.sleep, tag(who.wave_id, started.at))
         card = agent.model.card_on(clock.now().date())
         wave = Wave(lambda: clients.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
-        futures = wave.run({i: _session(agent, i, text, clients) for i, text in who.tasks.items()})
+        futures = wave.run({i: _session(agent, i, text, clients, over) for i, text in who.tasks.items()})
         reached("wave.over")
     results: dict[str, Result] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, Exception] = {}
     for session_id, future in futures.items():
         error = future.exception()
         if error is None:
@@ -75,14 +97,22 @@ def run(agent: Agent, who: Members, clock: Clock, rules: Rules) -> Ran:
             assert isinstance(result, Result)
             results[session_id] = result
         elif isinstance(error, AgentLoopError | Stopped):
-            failed[session_id] = str(error)
+            failed[session_id] = error
         else:
             raise error
-    return Ran(results, failed)
+    return Ran(results, failed, journal.where)
 
 
-def _session(agent: Agent, session_id: str, text: str, clients: Clients) -> Callable[[ModelClient], Result]:
-    return lambda seat: agent.through(clients._replace(first=seat)).run(text, session_id=session_id)
+def _session(
+    agent: Agent, session_id: str, text: str, clients: Clients, over: Callable[[str], None]
+) -> Callable[[ModelClient], Result]:
+    def play(seat: ModelClient) -> Result:
+        try:
+            return agent.through(clients._replace(first=seat)).run(text, session_id=session_id)
+        finally:
+            over(session_id)
+
+    return play
 
 
 def _cards(agent: Agent) -> CardOf:

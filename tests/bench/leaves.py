@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from agentloop.lines.files import FileLines
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
@@ -53,7 +54,7 @@ def _plays(told: str, at: int, request: Json) -> Sequence[Block]:
 
 
 def _sent(folder: Path) -> list[int]:
-    with Journal(folder / ".agentloop" / "leaves" / "s.toolu_0") as journal:
+    with Journal(FileLines(folder / ".agentloop" / "leaves" / "s.toolu_0", "leaves")) as journal:
         return [len(line.items) for line in journal.lines if isinstance(line, BatchIntended)]
 
 

@@ -26,6 +26,7 @@ from agentloop.emulator.settings import BatchSettings
 from agentloop.engine import Shell, run
 from agentloop.importers import neutral
 from agentloop.importers.recording import Recording
+from agentloop.lines.files import FileLines
 from agentloop.policies import FourMarks, PolicySettings
 from agentloop.ports import Answer, ModelClient
 from agentloop.recorded import FIRST_DAY
@@ -155,7 +156,7 @@ def speed(count: int, turns: int) -> Speed:
     """So many sessions of so many turns, all in batches. Logs in memory, the wave's own on the disk."""
     clock = VirtualClock()
     plays = {f"s{i:05d}": _session(f"s{i:05d}", clock) for i in range(count)}
-    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
+    with tempfile.TemporaryDirectory() as folder, Journal(FileLines(Path(folder), "wave")) as journal:
         flights = Flights(InstantBatches(clock, turns), journal, clock, clock.pass_, tag("speed", FIRST_DAY))
         wave = Wave(_no_live, flights, journal, clock, card(), rules=BATCH, pause=clock.pause)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -190,10 +191,10 @@ def _no_live() -> ModelClient:
 
 
 def profile(count: int, turns: int) -> str:
-    """Where the coordinator's time goes: the sessions' own is in threads of theirs."""
+    """Where the engine's time goes, in sessions one after the other: in a wave they are in threads of theirs."""
     profiler = cProfile.Profile()
     profiler.enable()
-    speed(count, turns)
+    alone(count, turns)
     profiler.disable()
     out = io.StringIO()
     pstats.Stats(profiler, stream=out).sort_stats("tottime").print_stats(12)

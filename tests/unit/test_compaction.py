@@ -16,7 +16,7 @@ from agentloop.policies import EveryTurn, KeepPairs, Never, Rent, from_settings,
 from agentloop.testing import NOON, given, reply, started
 from agentloop.types.blocks import text
 from agentloop.types.events import Body, Decision, Event, Limits
-from agentloop.types.usage import ModelCard, Ttl
+from agentloop.types.usage import ModelCard, Ttl, Usage
 from tests.unit.lines import after, answered, asked, cut, unit_card, used, words
 
 
@@ -46,6 +46,9 @@ class Session:
     task: int = 600
     max_turns: int | None = None
     now: datetime = NOON
+    found: float = 1
+    """The share that the cache finds of what it should."""
+    cached: int = 0
     cuts: list[int] = field(default_factory=list)
     pairs_left: list[int] = field(default_factory=list)
 
@@ -68,13 +71,21 @@ class Session:
                 self.cuts.append(self.state.asked)
                 self.happens(cut(decision.keep_from, LEDGER.segment(self.state, decision.keep_from)))
                 self.pairs_left.append(len(self.state.turns))
+                self.cached = self.state.prefix_tokens
                 decision = self.policy.weigh(self.state, LEDGER, self.now)
                 assert decision.keep_from is None, "one cut a request"
             self.happens(asked(decision=decision, ttl="5m"))
-            self.happens(answered(reply(text(words(self.pair // 2)), usage=used(written=self.state.prompt_tokens))))
+            self.happens(answered(reply(text(words(self.pair // 2)), usage=self.usage())))
             self.happens(given(words(self.pair - self.pair // 2)))
             self.now += timedelta(seconds=gap_s)
+            self.cached = self.cached if gap_s <= 300 else 0
         return self
+
+    def usage(self) -> Usage:
+        """What a request reads and writes; from then on all of it is cached."""
+        prompt, read = self.state.prompt_tokens, round(self.cached * self.found)
+        self.cached = prompt
+        return used(read=read, written=prompt - read)
 
 
 def units(usd: Decimal | None) -> Decimal:
@@ -274,7 +285,7 @@ def test_keep_pairs_lets_the_history_grow_and_cuts_it_back() -> None:
     assert (session.cuts, session.pairs_left) == ([19, 32], [6, 6])  # 13 turns from six pairs to nineteen
 
 
-def asked_once_more(ttl: Ttl | None, edition: Literal[1, 2] = 2) -> Decision:
+def asked_once_more(ttl: Ttl | None, edition: Literal[1, 2, 3] = 3) -> Decision:
     """Before a request ten seconds after one that asked for its end to be cached for so long."""
     session = Session(Rent(edition=edition)).ask(6)
     session.happens(asked(ttl=ttl))

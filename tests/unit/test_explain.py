@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.model_table import models
 from agentloop.carried import chosen, portions
+from agentloop.core.state import Found
 from agentloop.explain import TurnExplained, explain
 from agentloop.importers.recording import Recording
 from agentloop.policies import FourMarks, PolicySettings
@@ -208,6 +209,17 @@ def test_a_lifetime_is_told_with_the_gaps_that_it_was_chosen_from() -> None:
 
     assert [ttl for ttl, _ in found] == ["1h", "1h", "5m"]
     assert found[2][1] == "2 of 4 gaps within 5m, 3 of 4 gaps within 1h"
+
+
+@pytest.mark.parametrize(
+    ("edition", "said"), [(3, "no gap seen yet; the cache finds 80% of what it should"), (2, "no gap seen yet")]
+)
+def test_a_cache_that_does_not_find_all_is_told_where_it_counts(edition: int, said: str) -> None:
+    policies = PolicySettings(caching=FourMarks.model_validate({"edition": edition}))
+    state = after(started(system=SYSTEM, policies=policies), given("task"))
+    object.__setattr__(state, "found", Found(10, Decimal(6)))
+
+    assert chosen(state, MARKS, alone=False)[2].why == said
 
 
 @pytest.mark.parametrize(("gaps", "said"), [((), "no gap seen yet"), ((10.0,), "1 gap seen so far")])

@@ -13,6 +13,7 @@ from agentloop.core.folding import fold
 from agentloop.emulator import Function
 from agentloop.emulator.settings import BatchSettings
 from agentloop.errors import PromptError
+from agentloop.lines.files import FileLines
 from agentloop.purses import ledger
 from agentloop.report import report
 from agentloop.types import blocks
@@ -42,7 +43,7 @@ def tiers(there: Sequence[Event]) -> list[str | None]:
 
 
 def journal(folder: Path, call: str = "s.toolu_0") -> list[object]:
-    with Journal(folder / ".agentloop" / "leaves" / call) as opened:
+    with Journal(FileLines(folder / ".agentloop" / "leaves" / call, "leaves")) as opened:
         return list(opened.lines)
 
 

@@ -211,5 +211,5 @@ def test_logs_from_before_are_planned_as_they_were() -> None:
         del data[name]["edition"]
     before = recorded(data)
 
-    assert (before.caching.edition, PolicySettings().caching.edition) == (1, 2)
+    assert (before.caching.edition, PolicySettings().caching.edition) == (1, 3)
     assert before.caching.lifetimes(session((7 * MINUTE,) * 20, turns=75)).tail == "5m"

@@ -13,12 +13,13 @@ from agentloop.core.state import State
 from agentloop.engine import Interrupted
 from agentloop.errors import SessionHeld, SessionLost, StoreUnavailable, UnknownModel
 from agentloop.operation import Metrics
-from agentloop.queue_run import Watcher, between_steps, here
+from agentloop.queue_run import here
 from agentloop.sessions import Sessions
 from agentloop.testing import NOON, given, started
 from agentloop.types.events import Event, SessionEnded
 from agentloop.types.jobs import Job
 from agentloop.types.queues import Ran
+from agentloop.unattended import Watcher, between_steps
 from agentloop.workspace import Settings
 from tests.e2e.workplace import workspace
 

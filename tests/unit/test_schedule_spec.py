@@ -190,3 +190,34 @@ def test_a_schedule_is_read_back_from_the_database_as_it_was() -> None:
     schedule = made("test", {"name": "a", "agent": "a", "cron": "@daily", "pause_after": None, "max_budget_usd": "0.1"})
 
     assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
+
+
+# waves
+
+
+def test_a_schedule_with_inputs_runs_waves(tmp_path: Path) -> None:
+    found = agent_with(tmp_path, "{cron: 0 6 * * *, inputs: data/tasks.jsonl, deadline_s: 3600, max_budget_usd: 5}")
+
+    assert found is not None
+    job = found.job(NOW)
+    assert (job.session_id, job.inputs, job.prompt) == ("atlas-20261122T0600Z", "data/tasks.jsonl", "{{prompt}}")
+    assert (job.deadline, job.max_budget_usd) == (NOW + timedelta(hours=1), Decimal(5))
+
+
+def test_a_wave_may_have_a_template_of_its_own_and_no_deadline(tmp_path: Path) -> None:
+    found = agent_with(tmp_path, "{cron: 0 6 * * *, inputs: t.csv, prompt: 'Count {{day}}.'}")
+
+    assert found is not None
+    assert (found.job(NOW).prompt, found.job(NOW).deadline) == ("Count {{day}}.", None)
+
+
+def test_a_single_session_has_neither_inputs_nor_deadline() -> None:
+    job = Schedule(name="atlas", agent="atlas", cron="@daily").job(NOW)
+
+    assert (job.prompt, job.inputs, job.deadline) == (DEFAULT_PROMPT, None, None)
+
+
+def test_a_change_of_the_inputs_leaves_the_times_as_they_are() -> None:
+    one = Schedule(name="atlas", agent="atlas", cron="@daily", inputs="a.txt")
+
+    assert one.digest == one.model_copy(update={"inputs": "b.txt"}).digest

@@ -330,3 +330,29 @@ def test_a_log_that_is_damaged_counts_up_to_its_damage_and_stops_nobody(tmp_path
 
     assert counted == 2
     assert whole < book.spending(None, SharedLimits())[1].settled_usd < 2 * whole
+
+
+@pytest.mark.parametrize(
+    ("other", "fits"), [("w-00002", False), ("w-00002.leaf", False), ("w-1", False), ("wx-1", True), ("w", True)]
+)
+def test_the_sessions_of_a_run_share_its_budget_and_nobody_elses(tmp_path: Path, other: str, fits: bool) -> None:
+    book = ledger(tmp_path, FixedClock())
+    book.purse("w-00001", "job", SharedLimits()).settle(Decimal("0.7"))
+    if fits:  # what others spend does not count either
+        book.purse(other, "job", SharedLimits()).settle(Decimal("0.9"))
+    limits = SharedLimits(run="w", run_total=Decimal(1))
+
+    room = book.purse("w-00003" if fits else other, "job", limits).reserve(Decimal(0), Decimal("0.25" if fits else "0.31"))
+
+    assert room is not None
+    assert (room.granted, room.scope, room.left_usd) == (fits, "wave 'w'", Decimal("0.3"))
+
+
+def test_an_underscore_in_the_name_of_a_run_stands_for_itself(tmp_path: Path) -> None:
+    book = ledger(tmp_path, FixedClock())
+    book.purse("wxa-00001", "job", SharedLimits()).settle(Decimal("0.9"))
+
+    room = book.purse("w_a-00001", "job", SharedLimits(run="w_a", run_total=Decimal(1))).reserve(Decimal(0), Decimal("0.95"))
+
+    assert room is not None
+    assert room.granted

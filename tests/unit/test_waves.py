@@ -8,12 +8,13 @@ import pytest
 from agentloop.batch_calls import BatchCallFailed
 from agentloop.core.wire import digest
 from agentloop.errors import LogDamaged, SessionHeld
+from agentloop.lines.files import LOG, FileLines
 from agentloop.testing import card
 from agentloop.types.request import Failure, Reply
 from agentloop.types.usage import Usage
 from agentloop.waves.answers import answer
 from agentloop.waves.flights import STREAMS, Flights, tag
-from agentloop.waves.journal import LOG, BatchIntended, BatchMade, BatchMissed, Item, Journal, Line, WaveStarted
+from agentloop.waves.journal import BatchIntended, BatchMade, BatchMissed, Item, Journal, Line, WaveStarted
 from agentloop.waves.policy import Course, Expected, Hits
 from agentloop.waves.tally import Tally
 from tests.waves import VirtualClock
@@ -73,48 +74,52 @@ def test_a_log_of_a_wave_is_read_as_it_was_written(tmp_path: Path) -> None:
         BatchMade(number=1, batch_id="b"),
         BatchMissed(number=1, reason="é"),
     ]
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         for one in lines:
             journal.append(one)
 
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         assert journal.lines == lines
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_a_torn_last_line_is_dropped_and_the_next_does_not_join_it(tmp_path: Path, cut: int) -> None:
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         journal.append(line(1))
         journal.append(line(2))
     data = (tmp_path / LOG).read_bytes()
     (tmp_path / LOG).write_bytes(data[:-cut])
 
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         journal.append(line(3))
 
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         assert journal.lines == [line(1), line(3)]
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         journal.append(line(1))
         journal.append(line(2))
     data = (tmp_path / LOG).read_bytes()
     (tmp_path / LOG).write_bytes(data.replace(b"w-1-0", b"w-9-0"))
 
-    with pytest.raises(LogDamaged, match="line 1 is damaged: its checksum does not hold"), Journal(tmp_path):
+    with pytest.raises(LogDamaged, match="line 1 is damaged: its checksum does not hold"), Journal(FileLines(tmp_path, "wave")):
         pass
 
 
 def test_a_wave_is_held_by_one_process(tmp_path: Path) -> None:
-    with Journal(tmp_path), pytest.raises(SessionHeld, match=r"wave .* is held by process"), Journal(tmp_path):
+    with (
+        Journal(FileLines(tmp_path, "wave")),
+        pytest.raises(SessionHeld, match=r"wave .* is held by process"),
+        Journal(FileLines(tmp_path, "wave")),
+    ):
         pass
 
 
 def test_a_batch_of_which_nobody_knows_is_found_again_and_not_made_twice(tmp_path: Path) -> None:
     api = Api(VirtualClock(NOON), trouble="unknown")
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         flights(api, journal).send({KEY: BODY})
 
         assert [one for one in journal.lines if isinstance(one, BatchMade)] == [
@@ -125,7 +130,7 @@ def test_a_batch_of_which_nobody_knows_is_found_again_and_not_made_twice(tmp_pat
 
 def test_a_batch_that_was_never_made_is_not_waited_for(tmp_path: Path) -> None:
     api = Api(VirtualClock(NOON), trouble="unknown", is_made=False)
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         found = flights(api, journal)
 
         with pytest.raises(BatchCallFailed):
@@ -138,10 +143,10 @@ def test_a_batch_that_was_never_made_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_batch_of_somebody_else_is_seen_by_its_custom_ids(tmp_path: Path) -> None:
     api = Api(VirtualClock(NOON))
     api.made.append(b'{"requests":[{"custom_id":"theirs"}]}')
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         journal.append(line())
 
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         found = flights(api, journal)
         found.find_lost()
         assert found.joined(KEY)
@@ -156,7 +161,7 @@ def test_a_batch_of_somebody_else_is_seen_by_its_custom_ids(tmp_path: Path) -> N
 
 def test_the_very_bytes_of_a_body_go_into_a_batch_without_the_wish_for_a_stream(tmp_path: Path) -> None:
     api = Api(VirtualClock(NOON))
-    with Journal(tmp_path) as journal:
+    with Journal(FileLines(tmp_path, "wave")) as journal:
         flights(api, journal).send({KEY: BODY})
 
     assert BODY.removesuffix(STREAMS) + b"}" in api.made[0]

@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ MAX_CHARS = 200_000
 """So much of a text is read for values: two thirds from its start, one from its end."""
 MAX_VALUES = 10_000
 MAX_QUOTED = 40
+_WORD_CHARS = 60
 _CHUNK = re.compile(r"[\w@#%+~$./:&?=\-]+")
 _LINE_NUMBER = re.compile(r"^[ \t]*\d+(?:→|\t)", re.M)
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -123,7 +125,7 @@ def values(text: str, dotted: bool) -> list[str]:
         found.update(dict.fromkeys(_WINDOWS_PATH.findall(text)))
         text = _unescaped(_WINDOWS_PATH.sub(" ", text))
     for chunk in dict.fromkeys(_CHUNK.findall(text)):
-        found.update(dict.fromkeys(_of_chunk(chunk, dotted)))
+        found.update(dict.fromkeys((_of_word if len(chunk) <= _WORD_CHARS else _of_chunk)(chunk, dotted)))
         if len(found) > MAX_VALUES:
             break
     found.update(dict.fromkeys(_PHRASE.findall(text)))
@@ -135,6 +137,12 @@ def _unescaped(text: str) -> str:
     """A text in which the escapes of JSON and of source code no longer cling to the names behind them."""
     text = _CODE_POINT.sub(lambda m: chr(int(m[1], 16)), text)
     return text.replace("\\n", "\n").replace("\\t", "\t").replace("\\/", "/")
+
+
+@lru_cache(maxsize=8_192)
+def _of_word(chunk: str, dotted: bool) -> tuple[str, ...]:
+    """The same of a short one, once: a result, what is shown of it and what stands near are mostly the same words."""
+    return tuple(_of_chunk(chunk, dotted))
 
 
 def _of_chunk(chunk: str, dotted: bool) -> Iterable[str]:

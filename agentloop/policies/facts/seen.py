@@ -1,8 +1,8 @@
 """What the model can see already: the exact values that stand in the view, which no index has to repeat."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from agentloop.core.state import State
+from agentloop.core.state import State, Turn
 from agentloop.policies.facts import index
 from agentloop.types import blocks
 from agentloop.types.base import compact
@@ -11,9 +11,13 @@ from agentloop.types.blocks import Block, Same
 
 def values(state: State) -> frozenset[str]:
     """The values of the task, of the session state, of every turn that is shown, and of what is given next."""
-    shown = [state.opening, state.given, *(t.given for t in state.turns), *(t.reply for t in state.turns)]
-    found = [_of_blocks(Same(content)) for content in shown if content]
-    return frozenset().union(*found, *(_of_text(s.text) for s in state.segments))
+    now = [_of_blocks(Same(content)) for content in (state.opening, state.given) if content]
+    before = (turn.once(_of_turn, partial(_of_turn, turn)) for turn in state.turns)
+    return frozenset().union(*now, *before, *(_of_text(s.text) for s in state.segments))
+
+
+def _of_turn(turn: Turn) -> frozenset[str]:
+    return _of_blocks(Same(turn.given)) | _of_blocks(Same(turn.reply))
 
 
 @lru_cache(maxsize=4_096)

@@ -32,15 +32,16 @@ _MAKING = 5_870_232
 class SqlLines:
     """`Lines` in a PostgreSQL database."""
 
-    def __init__(self, database: "Engine", name: str) -> None:
-        """Use the log of the run of that name."""
-        self._database, self._name = database, name
+    def __init__(self, database: "Engine", name: str, of: str = "batch") -> None:
+        """Use the log of the run of that name. `of`: what it is a run of; the names of others are not in its way."""
+        self._database, self._shown, self._of = database, name, of
+        self._name = name if of == "batch" else f"{of}:{name}"
         self._hold: Connection | None = None
 
     @property
     def where(self) -> str:
         """The table's row, without user and password."""
-        return f"{self._database.url.host or 'localhost'}/{self._database.url.database}/batches/{self._name}"
+        return f"{self._database.url.host or 'localhost'}/{self._database.url.database}/{self._of}/{self._shown}"
 
     def read(self) -> Iterator[bytes]:
         """Every line, a page at a time. Raises StoreUnavailable, LogError."""
@@ -66,7 +67,7 @@ class SqlLines:
             raise _trouble(e) from e
         if not taken:
             self.__exit__()
-            raise SessionHeld(f"batch '{self._name}' is held by another process; wait for it, or stop it")
+            raise SessionHeld(f"{self._of} '{self._shown}' is held by another process; wait for it, or stop it")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -84,10 +85,12 @@ class SqlLines:
             self._hold.execute(sa.insert(_LINES).values(name=self._name, number=number, line=line))
         except IntegrityError as e:
             self.__exit__()
-            raise SessionLost(f"batch '{self._name}' was taken over by another process; nothing more was written here") from e
+            raise SessionLost(
+                f"{self._of} '{self._shown}' was taken over by another process; nothing more was written here"
+            ) from e
         except SQLAlchemyError as e:
             self.__exit__()
-            raise LogWriteFailed(f"cannot write {self.where}: {_trouble(e)}\nthen collect the batch") from e
+            raise LogWriteFailed(f"cannot write {self.where}: {_trouble(e)}\nthen carry the {self._of} on") from e
 
     @property
     def _key(self) -> str:
@@ -95,9 +98,10 @@ class SqlLines:
 
 
 def names(database: "Engine") -> list[str]:
-    """The runs that are there. Raises StoreUnavailable, LogError."""
+    """The batches that are there. Raises StoreUnavailable, LogError."""
     make(database)
-    return [row[0] for row in _asked(database, sa.select(_LINES.c.name).where(_LINES.c.number == 0).order_by(_LINES.c.name))]
+    first = sa.and_(_LINES.c.number == 0, ~_LINES.c.name.contains(":"))  # no batch is called so: those are runs of others
+    return [row[0] for row in _asked(database, sa.select(_LINES.c.name).where(first).order_by(_LINES.c.name))]
 
 
 def make(database: "Engine") -> None:

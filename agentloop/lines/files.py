@@ -19,9 +19,9 @@ LOCK = "lock"
 class FileLines:
     """`Lines` in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use the log in this folder."""
-        self.folder, self.path = folder, folder / LOG
+    def __init__(self, folder: Path, of: str = "batch") -> None:
+        """Use the log in this folder. `of`: what errors call it."""
+        self.folder, self.path, self._of = folder, folder / LOG, of
         self._lock = self._file = -1
         self._size = 0
 
@@ -58,7 +58,7 @@ class FileLines:
         except OSError as e:
             self.__exit__()
             raise LogWriteFailed(
-                f"cannot write the batch in {self.folder}: {e.strerror}; check the folder and its owner"
+                f"cannot write the {self._of} in {self.folder}: {e.strerror}; check the folder and its owner"
             ) from e
         except BaseException:
             self.__exit__()
@@ -82,7 +82,7 @@ class FileLines:
             os.fsync(self._file)
         except OSError as e:
             self.__exit__()  # what was written of it is a torn end, which the next reader leaves out
-            raise LogWriteFailed(f"cannot write {self.path}: {e.strerror}; free the disk, then collect the batch") from e
+            raise LogWriteFailed(f"cannot write {self.path}: {e.strerror}; free the disk, then carry the {self._of} on") from e
         self._size += len(data)
 
     def _take_lock(self) -> None:
@@ -91,7 +91,7 @@ class FileLines:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise SessionHeld(f"batch '{self.folder.name}' is held by {_holder(path)}; wait for it, or stop it") from e
+            raise SessionHeld(f"{self._of} '{self.folder.name}' is held by {_holder(path)}; wait for it, or stop it") from e
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, compact(holding.me()), 0)
 
@@ -107,7 +107,7 @@ class FileLines:
 
     def _lost(self) -> SessionLost:
         self.__exit__()
-        return SessionLost(f"batch '{self.folder.name}' was taken away: its files are gone, replaced or written by others")
+        return SessionLost(f"{self._of} '{self.folder.name}' was taken away: its files are gone, replaced or written by others")
 
 
 def _sync(folder: Path) -> None:
