@@ -10,8 +10,8 @@ from agentloop.adapters.model_table import Model
 from agentloop.adapters.recall import recall_tool
 from agentloop.adapters.sleeping import sleep_tool
 from agentloop.agents import AgentFile
+from agentloop.core import falling_back, results, tokens, wire
 from agentloop.core import prefix as prefixes
-from agentloop.core import results, tokens, wire
 from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
@@ -128,13 +128,7 @@ def prefix(model: str, system: str, tools: Registry, effort: str | None) -> Pref
 def fallbacks(settings: Settings, first: ModelCard, card_of: Callable[[str], ModelCard]) -> tuple[Fallback, ...]:
     """Who takes over where the model of a session is not available, or refuses. Raises UnknownModel."""
     cards = {card.id: card for card in map(card_of, settings.fallback_model) if card.id != first.id}
-    return tuple(fallback(card, settings.effort, settings.max_tokens) for card in cards.values())
-
-
-def fallback(card: ModelCard, effort: str | None, max_tokens: int) -> Fallback:
-    """A model that takes over, asked as the one before it as far as it takes that."""
-    taken = effort if card.default_effort is not None else None
-    return Fallback(card=card, effort=taken, max_tokens=min(max_tokens, card.max_output_tokens))
+    return tuple(falling_back.fallback(card, settings.effort, settings.max_tokens) for card in cards.values())
 
 
 def refuse_volatile(made: Prefix, environment: Mapping[str, str], allowed: Sequence[str], agent: str) -> None:

@@ -11,6 +11,13 @@ from agentloop.core import costs, measuring, results, wire
 from agentloop.core.costs import MILLION
 from agentloop.core.state import State, changed
 from agentloop.types.events import Because, Fallback, FellBack
+from agentloop.types.usage import ModelCard
+
+
+def fallback(card: ModelCard, effort: str | None, max_tokens: int) -> Fallback:
+    """A model that takes over, asked as the one before it as far as it takes that."""
+    taken = effort if card.default_effort is not None else None
+    return Fallback(card=card, effort=taken, max_tokens=min(max_tokens, card.max_output_tokens))
 
 
 def following(state: State, because: Because, said: str) -> FellBack | None:

@@ -110,7 +110,7 @@ class _FanOut:
 
     def _group(self, leaf: Leaf) -> _Group:
         group = self._groups.setdefault(wire.prefix_digest(leaf.prefix), _Group())
-        if prefix_tokens(leaf.prefix, leaf.card) < leaf.card.min_cacheable_tokens:
+        if prefix_tokens(leaf.prefix, leaf.who.card) < leaf.who.card.min_cacheable_tokens:
             group.warm.set()  # it is too short for the cache: nobody need wait
         return group
 
@@ -238,4 +238,4 @@ def _not_run(leaf: Leaf, error: Exception, there: Known | None = None) -> LeafRu
     told = {"outcome": NOT_RUN, "detail": said}
     if before is not None:
         return before.model_copy(update=told)
-    return LeafRun(session_id=leaf.session_id, kind=leaf.kind, model=leaf.card.id, outcome=NOT_RUN, detail=said)
+    return LeafRun(session_id=leaf.session_id, kind=leaf.kind, model=leaf.who.card.id, outcome=NOT_RUN, detail=said)

@@ -42,9 +42,9 @@ def run(name: str, leaves: Sequence[Leaf], play: Play, deadline: Callable[[datet
             flights,
             journal,
             world.clock,
-            leaves[0].card,
+            leaves[0].who.card,
             card_of=partial(_card, world),
-            own_cards={leaf.session_id: leaf.card for leaf in leaves},
+            own_cards={leaf.session_id: leaf.who.card for leaf in leaves},
             rules=Rules(
                 COURSE,
                 deadline=deadline(started.at),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentloop.core import tokens, wire
+from agentloop.core import falling_back, tokens, wire
 from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.leaves import kinds
@@ -17,7 +17,7 @@ from agentloop.leaves.world import World
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import RECALL, Blocks
-from agentloop.types.events import Limits, SessionStarted, ToolCard
+from agentloop.types.events import Fallback, Limits, SessionStarted, ToolCard
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE, KIND, LeafOf, LeafSettings, Mode
 from agentloop.types.request import Prefix
@@ -46,18 +46,27 @@ class Task(BaseModel):
     context: str = ""
 
 
+class Who(NamedTuple):
+    """The model that does a task, as it is asked."""
+
+    card: ModelCard
+    effort: str | None
+    max_tokens: int
+    fallback: tuple[Fallback, ...]
+    """Who takes over, in this order."""
+
+
 class Leaf(NamedTuple):
-    """One leaf, before it is known what it may spend and do."""
+    """One leaf, before it is known what it may spend."""
 
     number: int
     session_id: str
     kind: str
     settings: LeafSettings
     prefix: Prefix
-    card: ModelCard
+    who: Who
     tools: tuple[str, ...]
     """Of the registry of the session that delegates."""
-    max_tokens: int
     told: Blocks
     shares_prefix: bool
     """Whether other leaves of the call have the same prefix."""
@@ -94,17 +103,14 @@ def leaves(state: State, call_id: str, tasks: Sequence[Task], world: World) -> l
     for i, task in enumerate(tasks):
         settings = _settings(task.kind, world)
         common = task.context if (task.kind, task.context) in shared else ""
-        routed = world.route(task.kind, tokens.estimate(task.context + task.task)) if settings.model is None else None
-        card = _card(settings.model or (routed.model if routed is not None else None), state, world)
-        effort = settings.effort or (routed.effort if routed is not None else _effort(card, state))
+        who = _who(task.kind, settings, tokens.estimate(task.context + task.task), state, world)
         system = world.redact(kinds.system(task.kind, settings, common))
-        prefix = Prefix(model=card.id, system=system, tools=_definitions(tools[i], world), effort=effort)
-        most = settings.max_tokens or (routed.max_tokens if routed is not None else MAX_TOKENS)
+        prefix = Prefix(model=who.card.id, system=system, tools=_definitions(tools[i], world), effort=who.effort)
         told = f"{kinds.marked(task.context)}\n\n{task.task}" if task.context and not common else task.task
         name = leaf_id(state.session_id, call_id, i + 1)
         content = (blocks.text(world.redact(told)),)
         mode = settings.mode or world.settings.mode
-        made.append(Leaf(i + 1, name, task.kind, settings, prefix, card, tools[i], most, content, False, mode))
+        made.append(Leaf(i + 1, name, task.kind, settings, prefix, who, tools[i], content, False, mode))
     often = Counter(wire.prefix_digest(leaf.prefix) for leaf in made)
     return [leaf._replace(shares_prefix=often[wire.prefix_digest(leaf.prefix)] > 1) for leaf in made]
 
@@ -137,6 +143,22 @@ def _card(name: str | None, state: State, world: World) -> ModelCard:
     return state.card if name is None or name == state.card.id else world.card(name)
 
 
+def _who(kind: str, settings: LeafSettings, tokens: int, state: State, world: World) -> Who:
+    """Who does a task of this kind that is about so many tokens: as the kind says, as the routing says, or whoever does the
+    session that delegates. Raises UnknownModel."""
+    routed = world.route(kind, tokens) if settings.model is None else None
+    card = _card(settings.model or (routed.model if routed is not None else None), state, world)
+    effort = settings.effort or (routed.effort if routed is not None else _effort(card, state))
+    most = settings.max_tokens or (routed.max_tokens if routed is not None else MAX_TOKENS)
+    named = settings.fallback_model
+    if named is None and settings.model is None and routed is None:
+        return Who(card, effort, most, state.fallback)
+    if named is None:
+        named = routed.fallback if routed is not None else ()
+    cards = [other for other in map(world.card, named) if other.id != card.id]
+    return Who(card, effort, most, tuple(falling_back.fallback(other, effort, most) for other in cards))
+
+
 def _effort(card: ModelCard, state: State) -> str | None:
     """That of the session that delegates, where it is of the same model."""
     return state.prefix.effort if card.id == state.card.id else None
@@ -163,10 +185,11 @@ def started(leaf: Leaf, state: State, call_id: str, may: May, policies: Json, wo
         agent=f"{state.agent}.{leaf.kind}",
         prefix=leaf.prefix,
         prefix_digest=wire.prefix_digest(leaf.prefix),
-        card=leaf.card,
+        card=leaf.who.card,
         tools=cards(leaf, state),
         policies=policies,
         limits=may.limits,
+        fallback=leaf.who.fallback,
         played_by=state.played_by,
         expected_gap_s=BATCH_GAP_S if leaf.mode == "batch" else None,
         agentloop=__version__,
@@ -187,6 +210,6 @@ def limits(leaf: Leaf, most_tokens: int | None, most_usd: Decimal | None, most_s
         max_turns=leaf.settings.max_turns,
         max_budget_usd=most_usd,
         max_wall_s=min(leaf.settings.max_wall_s + batches_s, most_s),
-        max_tokens=min(leaf.max_tokens, leaf.card.max_output_tokens),
+        max_tokens=min(leaf.who.max_tokens, leaf.who.card.max_output_tokens),
         max_session_tokens=most_tokens,
     )

@@ -17,6 +17,6 @@ def by_table(workspace: Path, models: Callable[[str], ModelCard]) -> Route:
 
     def route(kind: str, tokens: int) -> Routed:
         taken = table.route(kind, read, models, tokens)
-        return Routed(taken.model, taken.effort, taken.max_tokens)
+        return Routed(taken.model, taken.effort, taken.max_tokens, taken.fallback)
 
     return route

@@ -34,6 +34,8 @@ class Routed(NamedTuple):
     model: str
     effort: str | None
     max_tokens: int
+    fallback: tuple[str, ...] = ()
+    """Who takes over where that model is not available, or refuses, in this order."""
 
 
 Route = Callable[[str, int], Routed | None]

@@ -24,6 +24,9 @@ class LeafSettings(Settings):
 
     model: str | None = None
     """None: as the routing says; where that says nothing, the agent's own."""
+    fallback_model: tuple[str, ...] | None = None
+    """Who takes over where the model is not available, or refuses. None: as the routing says; where that says nothing, as the
+    agent's own; nobody, where `model` is set."""
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     mode: Mode | None = None
     """None: that of all leaves."""

@@ -12,6 +12,7 @@ from agentloop.adapters.memory import MemoryBlobs, MemoryLog
 from agentloop.adapters.messages_api import MessagesApi
 from agentloop.adapters.toolbox import Toolbox
 from agentloop.core import costs, tokens, view, wire
+from agentloop.core.falling_back import fallback
 from agentloop.core.folding import fold
 from agentloop.core.measuring import measured, prefix_tokens
 from agentloop.core.state import State
@@ -19,7 +20,6 @@ from agentloop.emulator import EmulatorSettings, Function
 from agentloop.emulator.faults import Faults
 from agentloop.emulator.transport import BASE_URL, client
 from agentloop.engine import Shell, run
-from agentloop.freeze import fallback
 from agentloop.policies import PolicySettings
 from agentloop.replay import replay
 from agentloop.report import report

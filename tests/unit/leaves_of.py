@@ -14,6 +14,7 @@ from agentloop.core.cache import as_blocks
 from agentloop.core.folding import fold
 from agentloop.core.state import State
 from agentloop.emulator import Emulator, EmulatorSettings, Function
+from agentloop.emulator.faults import Faults
 from agentloop.emulator.settings import BatchSettings
 from agentloop.emulator.transport import BASE_URL, client
 from agentloop.provider import Clients
@@ -77,12 +78,17 @@ class Hasty(FixedClock):
         return super().monotonic()
 
 
+NO_FAULTS = Faults()
+
+
 class Api:
     """An emulator, and clients for it from any thread."""
 
-    def __init__(self, played: Function, clock: FixedClock, batches: BatchSettings | None = None) -> None:
+    def __init__(
+        self, played: Function, clock: FixedClock, batches: BatchSettings | None = None, faults: Faults = NO_FAULTS
+    ) -> None:
         settings = EmulatorSettings(batches=batches or BatchSettings())
-        self.emulator = Emulator(played, models(), clock=lambda: clock.now().timestamp(), settings=settings)
+        self.emulator = Emulator(played, models(), clock=lambda: clock.now().timestamp(), settings=settings, faults=faults)
         self._clock = clock
 
     def clients(self) -> Clients:
@@ -90,7 +96,7 @@ class Api:
 
         def live(begun: Callable[[], None] = lambda: None) -> MessagesApi:
             http = client(self.emulator)
-            return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=http, begun=begun)
+            return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=http, begun=begun, sleep=self._clock.pass_)
 
         def batches() -> BatchesApi:
             http = client(self.emulator)

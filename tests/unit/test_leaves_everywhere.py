@@ -74,6 +74,7 @@ def test_leaves_of_a_session_on_postgresql_are_there_too(mode: str, tmp_path: Pa
     assert row.settled_usd == result.cost
     assert sorted(agent.sessions.ids()) == ["s", "s.toolu_0.1", "s.toolu_0.2", "s.toolu_0.3"]
     assert not (tmp_path / "sessions").exists()
+    assert not (tmp_path / ".agentloop" / "leaves").exists()
 
 
 @pytest.mark.parametrize("mode", MODES)
