@@ -4,6 +4,8 @@ The same SQL runs on both (SQLAlchemy Core). What is kept here is never the only
 """
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +77,25 @@ def transaction(database: "Engine") -> "Iterator[Connection]":
 def _durable(connection: Any, record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's `begin` event starts transactions: the driver's own rules hide some
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+    for pragma in (f"busy_timeout={BUSY_S * 1000}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _write_ahead(cursor)
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Readers and a writer side by side. Of several that open a new file at once, SQLite refuses all but one without waiting
+    (https://sqlite.org/c3ref/busy_handler.html: where waiting could be for ever): those ask again."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _write_at_once(connection: Any) -> None:
