@@ -19,6 +19,7 @@ from agentloop.types.base import Frozen, Json
 from agentloop.types.events import (
     Compacted,
     Event,
+    FellBack,
     ModelFailed,
     ModelReplied,
     ModelRequested,
@@ -63,6 +64,9 @@ class Report(Frozen):
     session_id: str
     agent: str
     model: str
+    """The one that it speaks to at the end."""
+    models_before: tuple[str, ...] = ()
+    """Those that it spoke to before, first to last: each was not available, or refused."""
     played_by: str
     """Who answered as the model: `api`, or the name of a script."""
     outcome: str
@@ -136,6 +140,7 @@ def report(events: Iterable[Event], log: str = "", with_baselines: bool = True, 
         cost_by_kind=_by_kind(counts),
         cost_by_cause=by_cause,
         cost_by_turn=tuple(attempts),
+        models_before=tuple(counts.models_before),
         attempts=counts.attempts,
         failed_attempts=counts.failed_attempts,
         compactions=state.compactions,
@@ -197,6 +202,7 @@ class _Counts:
         self.unknown_outcomes: list[str] = []
         self.trimmed_results = self.trimmed_tokens = 0
         self.leaves: list[LeafRun] = []
+        self.models_before: list[str] = []
 
     @property
     def leaves_usd(self) -> Decimal:
@@ -215,6 +221,8 @@ class _Counts:
                 self.attempts, self.failed_attempts = self.attempts + 1, self.failed_attempts + 1
                 if failure.usage is not None:
                     self._pay(costs.bill(failure.usage, _asked_card(before)))
+            case FellBack():
+                self.models_before.append(before.prefix.model)
             case ToolFinished() as finished:
                 self._finished(finished, before.card.tokenizer)
             case ResultExtracted(call_id=call_id, content=str(content)):

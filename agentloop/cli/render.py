@@ -120,7 +120,7 @@ def _conditions(report: Report) -> str:
     failed = f", {report.failed_attempts} failed attempts" if report.failed_attempts else ""
     lines = [
         f"{safe(report.session_id)}: {report.outcome}" + (f" ({safe(report.detail)})" if report.detail else ""),
-        f"{safe(report.model)}, {report.turns} turns{failed}, {report.tool_calls} tool calls ({report.tool_errors} errors), "
+        f"{_models(report)}, {report.turns} turns{failed}, {report.tool_calls} tool calls ({report.tool_errors} errors), "
         f"{report.compactions} compactions",
         f"{report.trimmed_results} large results shown as facts: {report.trimmed_tokens:,} tokens spared (estimated)",
     ]
@@ -129,6 +129,12 @@ def _conditions(report: Report) -> str:
             f"the model was played by {safe(report.played_by)}; tools, tokens and the cache account are real, the words are not"
         )
     return "\n".join(lines)
+
+
+def _models(report: Report) -> str:
+    """Who answered, and who before."""
+    before = f" (before: {safe(', '.join(report.models_before))})" if report.models_before else ""
+    return safe(report.model) + before
 
 
 def _others(report: Report) -> str:

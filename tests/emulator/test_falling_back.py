@@ -115,6 +115,7 @@ def test_another_model_takes_over_in_mid_session_and_the_bill_is_that_of_both(be
     assert [(f.because, f.to.card.id) for f in session.fell] == [("unavailable", other)]
     assert state.spent_usd == session.billed_usd == report(session.events).cost_usd
     assert replay(session.events, POLICIES.policies()).same
+    assert report(session.events).models_before == (SONNET,)
     causes = [t.cause for t in report(session.events).cost_by_turn]
     assert causes.count("fallback") == 1
     assert causes.index("fallback") == 5
