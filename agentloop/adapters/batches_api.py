@@ -5,6 +5,7 @@ looking. Every other call is safe to repeat, and is, a bounded number of times.
 https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -19,7 +20,7 @@ from agentloop.batch_calls import BatchCallFailed, Standing, Trouble
 from agentloop.core import api_errors
 from agentloop.core.api_errors import NEVER_AGAIN, classified, message_of
 from agentloop.errors import ConfigError
-from agentloop.types.base import Json, parsed
+from agentloop.types.base import Json, parsed, plain_json
 
 PATH = "/v1/messages/batches"
 PAGE = 100
@@ -28,6 +29,7 @@ _HEADERS = {"content-type": "application/json"}
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 _TROUBLES: dict[str, Trouble] = {"unauthorized": "unauthorized", "spend_limit": "spend_limit", "model_not_found": "missing"}
 """By kind of failure; any other that no second attempt can help is a refusal."""
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 T = TypeVar("T")
 
 
@@ -178,7 +180,8 @@ def _result(line: bytes, batch_id: str) -> Json:
         raise _no_answer(f"a line of the results of batch {batch_id} is no JSON: {e}") from e
     if not isinstance(found, dict):
         raise _no_answer(f"a line of the results of batch {batch_id} is no object: {str(found)[:80]!r}")
-    return found
+    # half a character, which JSON may escape and UTF-8 cannot hold, must not keep the other results from being written
+    return plain_json(found) if _HALF.search(line) is not None else found
 
 
 def _no_answer(message: str) -> BatchCallFailed:

@@ -5,17 +5,17 @@ given the nearest that it takes; what is checked on receipt is the whole schema,
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from agentloop import fitting
 from agentloop.adapters.plugins import load_module
 from agentloop.batching.events import Ask
 from agentloop.batching.results import Check
-from agentloop.errors import UsageError
-from agentloop.types.base import Json, parsed
+from agentloop.errors import ConfigError, UsageError
+from agentloop.types.base import Json, compact, parsed
 
 MOST_CHARS = 500
 """Of what is said about an answer that does not fit."""
@@ -33,17 +33,16 @@ class Output(NamedTuple):
 
 def of_schema(path: Path, model: str) -> Output:
     """The output that a JSON schema file describes. Raises UsageError."""
-    import jsonschema  # here and below: only where there is a schema
-
     try:
         schema = parsed(path.read_text(encoding="utf-8-sig"))
-        jsonschema.validators.validator_for(schema).check_schema(schema)
     except (OSError, ValueError) as e:
         raise UsageError(f"schema {path} cannot be read: {e}") from e
-    except jsonschema.SchemaError as e:
-        raise UsageError(f"schema {path} is no JSON schema: {e.message[:MOST_CHARS]}") from e
     if not isinstance(schema, dict):
         raise UsageError(f"schema {path}: expected an object, found {type(schema).__name__}")
+    try:
+        fitting.check(schema)
+    except ConfigError as e:
+        raise UsageError(f"schema {path}: {e}") from e
     return Output(schema, _wire(schema, model, str(path)))
 
 
@@ -95,26 +94,24 @@ def _by_model(model: type[BaseModel]) -> Check:
     def check(text: str) -> str | None:
         try:
             model.model_validate_json(text)
+            compact(parsed(text))
         except ValidationError as e:
             first = e.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the answer"
             return f"{where}: {first['msg']}"[:MOST_CHARS]
+        except ValueError as e:  # NaN, infinities and deep nesting, which pydantic takes and no log or results file does
+            return f"not JSON: {e}"[:MOST_CHARS]
         return None
 
     return check
 
 
-def _by_schema(schema: Mapping[str, Any]) -> Check:
-    import jsonschema
-
-    validator = jsonschema.validators.validator_for(schema)(schema, format_checker=jsonschema.FormatChecker())
-
+def _by_schema(schema: Json) -> Check:
     def check(text: str) -> str | None:
         try:
-            value = parsed(text)
+            compact(value := parsed(text))  # what cannot be written again is no answer: a lone surrogate
         except ValueError as e:
             return f"not JSON: {e}"[:MOST_CHARS]
-        wrong = jsonschema.exceptions.best_match(validator.iter_errors(value))
-        return None if wrong is None else f"{wrong.json_path}: {wrong.message}"[:MOST_CHARS]
+        return fitting.misfit(value, schema)
 
     return check

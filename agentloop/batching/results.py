@@ -6,7 +6,6 @@ from typing import Any
 from agentloop.batching.events import ItemResult, Verdict
 from agentloop.core.api_errors import classified
 from agentloop.core.stream import StreamBroken, whole
-from agentloop.types.base import Json
 from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard
 
@@ -24,9 +23,9 @@ _STOPS: dict[str, tuple[Verdict, str]] = {
 _WHOLE = frozenset({"end_turn", "stop_sequence"})
 
 
-def item_result(row: int, result: Json, asked: ModelCard, card_of: CardOf, check: Check) -> ItemResult:
+def item_result(row: int, result: Any, asked: ModelCard, card_of: CardOf, check: Check) -> ItemResult:
     """The verdict on one line of a batch's results."""
-    match result.get("type"):
+    match result.get("type") if isinstance(result, dict) else None:
         case "succeeded":
             return of_message(row, result.get("message"), asked, card_of, check)
         case "errored":

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, Literal, assert_never
 
 from agentloop.batch_calls import BatchCallFailed, Standing, pieces, request_line
-from agentloop.batch_life import Sent
+from agentloop.batch_life import Limits, Sent, parted
 from agentloop.batching import items
 from agentloop.batching.decide import AskLive, Collect, Find, Finish, Plan, Skip, Stop, Submit, decide
 from agentloop.batching.events import (
@@ -36,10 +36,10 @@ from agentloop.batching.state import BatchState, Key, begin, evolve, fold
 from agentloop.core import costs
 from agentloop.crash_points import reached
 from agentloop.errors import EXIT_CODES, BatchStopped, UsageError
-from agentloop.types.base import Json
+from agentloop.types.base import Json, compact
 
-ROWS_AT_ONCE = 500
-"""Rows of one line of the log."""
+ROWS_AT_ONCE = Limits(items=500, bytes=8 * 1024 * 1024)
+"""Rows of one line of the log, and what they may come to: however long they are, the line can be read back."""
 FOREIGN = (
     "the key in use does not see it: it was made with a key of another workspace, or deleted\n"
     "use that key; or let its items go with 'agentloop batch collect {name} --give-up'"
@@ -57,8 +57,8 @@ def prepare(log: BatchLog, prepared: Prepared, rows: Iterable[Json], now: Callab
             f"batch '{log.name}' is there already, and asks something else\n"
             "give this one another name with --name; or take the other further with 'agentloop batch collect'"
         )
-    missing = islice(rows, state.rows, None)
-    while some := tuple(islice(missing, ROWS_AT_ONCE)):
+    missing = ((row, len(compact(row))) for row in islice(rows, state.rows, None))
+    for some in parted(missing, ROWS_AT_ONCE):
         log.append(RowsGiven(rows=some), now())
     reached("batch.prepared")
 

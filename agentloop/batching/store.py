@@ -69,6 +69,12 @@ class BatchStore:
         """A run as its log says it is. Raises LogDamaged, LogVersion."""
         return fold(self.log(name).events())
 
+    def begun(self, name: str) -> BatchState:
+        """The same of a run that has begun. Raises UsageError for one of which only the place is there."""
+        if (state := self.state(name)) is None:
+            raise UsageError(f"batch '{name}' was never written down: submit it again, with the same input")
+        return state
+
     def charges(self, name: str) -> Iterator[tuple[datetime, Decimal]]:
         """What a run was charged (USD), line by line."""
         state: BatchState | None = None

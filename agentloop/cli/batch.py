@@ -11,13 +11,15 @@ import click
 from agentloop.cli import render, waves
 from agentloop.cli.batch_line import ProgressLine
 from agentloop.cli.batch_text import cells, seen, shown
-from agentloop.cli.options import here, json_option, print_json, workspace_option
+from agentloop.cli.options import Finite, here, json_option, print_json, workspace_option
 from agentloop.errors import ConfigError, UsageError
 from agentloop.types.base import Json
 from agentloop.workspace import Settings, configuration, user_file
 
 LONGEST_WAIT_S = 26 * 3_600
 """Seconds that `--wait` waits: a batch expires after 24 hours."""
+MOST_WAIT_S = 29 * 86_400
+"""Seconds that anybody may wait: then results are gone."""
 
 
 @click.group()
@@ -32,7 +34,7 @@ def _going_on(command: Callable[..., Any]) -> Callable[..., Any]:
     """What both `submit` and `collect` may be told."""
     for option in (
         click.option("--wait", is_flag=True, help="Wait until every row has its outcome."),
-        click.option("--max-wait-s", type=float, help="Wait so many seconds at most."),
+        click.option("--max-wait-s", type=Finite(0, MOST_WAIT_S), help="Wait so many seconds at most."),
         click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Results: a .jsonl or .csv file."),
         click.option("--max-budget-usd", help="USD, at most, for the whole run."),
         click.option("--base-url", help="Where the Messages API is."),
@@ -82,7 +84,7 @@ class Going(NamedTuple):
     @property
     def wait_s(self) -> float:
         """Seconds to wait; 0: only what can be done now."""
-        return self.max_wait_s or (LONGEST_WAIT_S if self.wait else 0.0)
+        return self.max_wait_s if self.max_wait_s is not None else LONGEST_WAIT_S if self.wait else 0.0
 
 
 @batch.command()
@@ -149,8 +151,7 @@ def status(name: str, offline: bool, base_url: str | None, as_json: bool, worksp
     settings = _settings(workspace, base_url=base_url)
     store = submitting.store(workspace, settings)
     found = store.find(name)
-    state = store.state(found)
-    assert state is not None
+    state = store.begun(found)
     data: Json = summary(state, store.log(found).where).model_dump(mode="json")
     ids = [p.batch_id for p in state.parts.values() if p.status == "submitted"]
     if ids and not offline:
@@ -194,8 +195,7 @@ def cancel(name: str, base_url: str | None, as_json: bool, workspace: Path) -> N
     found = store.find(name)
     log = store.log(found)
     with log:
-        state = store.state(found)
-        assert state is not None
+        state = store.begun(found)
         state = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared, log)).cancel()
     data = summary(state, log.where).model_dump(mode="json")
     print_json(data) if as_json else click.echo(f"{shown(data)}\n'agentloop batch collect {found}' fetches what is finished")
@@ -214,8 +214,7 @@ def _carried_on(
     store = submitting.store(workspace, settings)
     log, line = store.log(name), ProgressLine(wanted=not going.quiet)
     with log:
-        state = store.state(name)
-        assert state is not None
+        state = store.begun(name)
         run = BatchRun(log, submitting.means(workspace, settings, os.environ, state.prepared, log, line), give_up=give_up)
         if going.max_budget_usd is not None and going.max_budget_usd != run.state.max_budget_usd:
             run.write(BudgetChanged(max_budget_usd=going.max_budget_usd))

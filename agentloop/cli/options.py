@@ -1,5 +1,6 @@
 """Options that several commands share, and the agent that they describe."""
 
+import math
 import os
 from collections.abc import Callable
 from itertools import islice
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 PIECES_AT_ONCE = 10_000
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A number within bounds, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails for what is none."""
+        found = super().convert(value, param, ctx)
+        return found if math.isfinite(found) else self.fail(f"{value!r} is no number that can be used.", param, ctx)
 
 
 def workspace_option(command: Command) -> Command:

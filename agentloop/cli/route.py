@@ -4,11 +4,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import click
 
@@ -20,7 +19,7 @@ from agentloop.batch_calls import BatchClient
 from agentloop.batch_ends import asked, played
 from agentloop.batch_life import Batches
 from agentloop.cli import render
-from agentloop.cli.options import here, json_option, print_json, sessions_of, workspace_option
+from agentloop.cli.options import Finite, here, json_option, print_json, sessions_of, workspace_option
 from agentloop.errors import UsageError
 from agentloop.ports import ModelClient
 from agentloop.routing import accounts, cases, files, harvest, results
@@ -28,7 +27,7 @@ from agentloop.routing.asking import CaseBatches, Speaker
 from agentloop.routing.evaluation import BATCH_CASES, Evaluation, Finding, Trial, written
 from agentloop.routing.gate import DELTA, Standing
 from agentloop.routing.switching import Step, switch
-from agentloop.routing.table import OTHER, Row, Table
+from agentloop.routing.table import OTHER, Effort, Row, Table
 from agentloop.routing.verdict import Kept, evidence_of, row_after
 from agentloop.stores import store_of
 from agentloop.types.usage import ModelCard
@@ -130,23 +129,36 @@ def harvest_(sessions: tuple[str, ...], kind: str, judge: str | None, workspace:
     known = cases.known_ids(workspace, kind)
     new = [case for case in found if case.id not in known]
     if new:
+        _appended(path, "".join(cases.as_line(kind, case) for case in new))
+    click.echo(f"{len(new)} new cases in {path}, {len(found) - len(new)} were there already; none counts before it is reviewed")
+
+
+def _appended(path: Path, lines: str) -> None:
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(cases.as_line(kind, case) for case in new))
-    click.echo(f"{len(new)} new cases in {path}, {len(found) - len(new)} were there already; none counts before it is reviewed")
+            file.write(lines)
+    except OSError as e:
+        raise UsageError(f"cases cannot be written to {path}: {e.strerror}") from e
 
 
 @route.command("eval")
 @click.argument("kind", required=False)
 @click.option("--candidate", required=True, help="The cheaper model.")
 @click.option("--against", help="The model it is held against; the one of the table by default.")
-@click.option("--effort", help="Of the candidate; that of the row where it is the row's model.")
-@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=DELTA, show_default=True,
+@click.option(
+    "--effort", type=click.Choice(get_args(Effort)), help="Of the candidate; that of the row where it is the row's model."
+)
+@click.option("--delta", type=Finite(0, 1, min_open=True, max_open=True), default=DELTA, show_default=True,
               help="The margin: so much less often may the candidate be right.")  # fmt: skip
 @click.option("--batch", is_flag=True, help="Ask in batches, at half price.")
 @click.option("--batch-cases", type=click.IntRange(1, 10_000), default=BATCH_CASES, show_default=True, help="Of one batch.")
 @click.option("--max-cost", default="1.00", show_default=True, help="USD of this run, at most.")
-@click.option("--playbook", type=click.Path(path_type=Path, dir_okay=False), help="A script plays the models, offline.")
+@click.option(
+    "--playbook",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A script plays the models, offline; no table is written.",
+)
 @click.option("--base-url", help="Where the Messages API is.")
 @click.option("--dry-run", is_flag=True, help="Write no table.")
 @json_option
@@ -156,7 +168,7 @@ def eval_(ctx: click.Context, /, kind: str | None, workspace: Path, as_json: boo
     """Let the evals decide whether CANDIDATE takes a KIND of step (all kinds without one), and write it into routing.toml.
 
     It stops as soon as the cheaper model is shown to be not worse by the margin (it takes the step) or worse (it gives it
-    back); answers are kept, and never paid twice.
+    back); answers are kept, and never paid twice. A verdict of a playbook is shown and not written.
     """
     place = _place(workspace, flags)
     chosen = [files.checked_kind(kind)] if kind is not None else cases.kinds(workspace)
@@ -191,19 +203,20 @@ class _Place(NamedTuple):
         logs = store_of(self.workspace, self.settings)
         purse = purses.purse(self.workspace, self.settings, logs, clock, accounts.ACCOUNT + account, accounts.JOB)
         with results.opened(self.workspace, account) as held:
-            evaluation = Evaluation(
-                trial, evals, held, self.client, clock, self._function, self._card, on_step=_progress(kind), purse=purse
-            )
-            if flags["batch"]:
-                batches = CaseBatches(Batches(self.batches, clock.now, time.sleep))
-                evaluation = replace(evaluation, batches=batches, batch_cases=flags["batch_cases"])
-            finding = evaluation.run()
+            finding = Evaluation(
+                trial, evals, held, self.client, clock, self._function, self._card,
+                batches=CaseBatches(Batches(self.batches, clock.now, time.sleep), self._card),
+                batch_cases=flags["batch_cases"] if flags["batch"] else 0,
+                on_step=_progress(kind), purse=purse,
+            ).run()  # fmt: skip
             kept = row_after(row, trial, finding, date.today())
-            if kept.changed and not flags["dry_run"]:
+            # what a script answers is no evidence about a model: nobody's steps are routed by it
+            is_written = kept.changed and not flags["dry_run"] and self.played_by == "api"
+            if is_written:
                 files.put(self.workspace, kind, kept.row)
                 if finding.verdict is not None:
                     held.add(written(finding))
-        return _told(kind, trial, finding, kept, evals.unreviewed, self.played_by)
+        return _told(kind, trial, finding, kept, is_written, evals.unreviewed, self.played_by)
 
     def _trial(self, row: Row, kind: str, flags: Mapping[str, Any]) -> Trial:
         candidate, current = self._card(flags["candidate"]), self._card(row.model)
@@ -215,17 +228,24 @@ class _Place(NamedTuple):
                 f"'{kind}' goes to {current.id}: evidence about {candidate.id} and {against.id} says nothing about it\n"
                 f"use --candidate MODEL --against {current.id}, or --candidate {current.id} --against MODEL"
             )
-        candidate_effort = flags["effort"] or (row.effort if candidate.id == current.id else None)
-        against_effort = row.effort if against.id == current.id else None
         most = _money(flags["max_cost"])
-        speakers = (_speaker(candidate, candidate_effort, row), _speaker(against, against_effort, row))
-        return Trial(*speakers, flags["delta"], most)
+        cheap = _speaker(candidate, flags["effort"] or _effort(row, candidate, current), row)
+        return Trial(cheap, _speaker(against, _effort(row, against, current), row), flags["delta"], most)
 
     def _card(self, name: str) -> ModelCard:
         return model_table.find(name, self.models).card_on(date.today())
 
     def _function(self, name: str) -> Callable[[str, Any], object]:
         return plugins.function(self.workspace / self.settings.tools, name)
+
+
+def _effort(row: Row, card: ModelCard, current: ModelCard) -> str | None:
+    """With which effort a model is asked: as the row says, or as it was asked when the row's evidence was found."""
+    if card.id == current.id:
+        return row.effort
+    e = row.evidence
+    known = {e.candidate: e.candidate_effort, e.against: e.against_effort} if e is not None else {}
+    return known.get(card.id)
 
 
 def _speaker(card: ModelCard, effort: str | None, row: Row) -> Speaker:
@@ -261,7 +281,9 @@ def _progress(kind: str) -> Callable[[Standing], None]:
     return tell
 
 
-def _told(kind: str, trial: Trial, finding: Finding, kept: Kept, unreviewed: int, played_by: str) -> dict[str, Any]:
+def _told(
+    kind: str, trial: Trial, finding: Finding, kept: Kept, is_written: bool, unreviewed: int, played_by: str
+) -> dict[str, Any]:
     tally, evidence = finding.standing.tally, evidence_of(trial, finding, date.today())
     lost = [s for s in finding.seen if s.pair < 0]
     return {
@@ -272,7 +294,7 @@ def _told(kind: str, trial: Trial, finding: Finding, kept: Kept, unreviewed: int
         "delta": trial.delta,
         "verdict": evidence.verdict,
         "model": kept.row.model,
-        "written": kept.changed,
+        "written": is_written,
         "reason": kept.row.reason,
         "n": tally.n,
         "wins": tally.wins,
@@ -299,7 +321,8 @@ def _text(row: dict[str, Any]) -> str:
         f"{row['n']} pairs, won {row['wins']}, lost {row['losses']}; wealth {row['wealth']:.2f} that it is not worse, "
         f"{row['worse_wealth']:.2f} that it is (20 decides)",
         f"{row['requests']} requests for {row['cost_usd']:f} USD, {row['reused']} answers were there already",
-        f"the step goes to {row['model']}{' (written to routing.toml)' if row['written'] else ''}: {row['reason']}",
+        f"the step {'goes' if row['written'] else 'would go'} to {row['model']}"
+        f" ({'' if row['written'] else 'not '}written to routing.toml): {row['reason']}",
     ]
     if row["played_by"] != "api":
         lines.append("a script played both models: this says nothing about any model")

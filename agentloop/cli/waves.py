@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentloop.cli import render
-from agentloop.cli.options import agent_of, frozen_options, json_option, limit_options, print_json, workspace_option
+from agentloop.cli.options import (
+    Finite,
+    agent_of,
+    frozen_options,
+    json_option,
+    limit_options,
+    print_json,
+    workspace_option,
+)
 from agentloop.cli.running import printing
 from agentloop.errors import EXIT_CODES, UsageError
 from agentloop.types.base import Json
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--deadline", help="From then on everything is asked live: a time (ISO 8601), or seconds from now.")
 @click.option(
     "--gather-s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=10.0,
     show_default=True,
     help="So long a wave waits for sessions whose tools run.",

@@ -162,9 +162,12 @@ def whole(data: Any, request_id: str | None, body_bytes: int) -> Reply:
     """The reply that came in one piece, as to a request with `max_tokens: 0`. Raises StreamBroken where it is none."""
     if not isinstance(data, dict) or data.get("type") != "message":
         raise StreamBroken(f"not an API answer: expected a message, found {str(data)[:80]!r}")
+    content = data.get("content") or []
+    if not isinstance(content, list):
+        raise StreamBroken(f"not an API answer: expected blocks of content, found {str(content)[:80]!r}")
     made = StreamedReply()
     made.feed({"type": "message_start", "message": data})
-    for index, block in enumerate(data.get("content") or ()):
+    for index, block in enumerate(content):
         made.feed({"type": "content_block_start", "index": index, "content_block": block})
         made.feed({"type": "content_block_stop", "index": index})
     stopped = {k: data.get(k) for k in ("stop_reason", "stop_details")}

@@ -1,11 +1,11 @@
 """How a case is put to a model: alone, or with others in a batch at half price."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentloop.batch_calls import BatchCallFailed, body_of, request_line
 from agentloop.batch_life import LONGEST_CUSTOM_ID, Batches, Limits, Matching, Sent, parted
@@ -13,10 +13,10 @@ from agentloop.core import costs
 from agentloop.core.stream import StreamBroken, whole
 from agentloop.core.tokens import estimate
 from agentloop.crash_points import reached
-from agentloop.errors import AgentLoopError, ConfigError
+from agentloop.errors import AgentLoopError, ConfigError, UnknownModel
 from agentloop.ports import Clock, ModelClient
 from agentloop.routing.cases import Case
-from agentloop.routing.results import Answer, Collected, Intended, Results, Submitted, keep
+from agentloop.routing.results import Answer, Collected, Intended, Results, Submitted, Unanswered, keep
 from agentloop.types import blocks
 from agentloop.types.base import Json, compact
 from agentloop.types.request import Failure, Reply
@@ -102,18 +102,22 @@ def _answer(ask: Ask, reply: Reply, at: datetime, in_batch: bool) -> Answer:
             f"{ask.speaker.card.id} was asked and {reply.model} answered case '{ask.case}': evidence about one model "
             "cannot come from another. Name the model that answers"
         )
+    return _kept(ask.key, ask.case, ask.speaker.card, reply, at, in_batch)
+
+
+def _kept(key: str, case: str, card: ModelCard, reply: Reply, at: datetime, in_batch: bool) -> Answer:
     usage = reply.usage.model_copy(update={"service_tier": "batch"}) if in_batch else reply.usage
     details = reply.stop_details if isinstance(reply.stop_details, dict) else {}
     billed = reply.stop_reason != "refusal" or costs.refusal_is_billed(details.get("category"), reply.content, at.date())
     return Answer(
-        key=ask.key,
-        case=ask.case,
-        model=ask.speaker.card.id,
+        key=key,
+        case=case,
+        model=card.id,
         text=blocks.text_of(reply.content),
         stop_reason=reply.stop_reason,
         detail=str(details.get("category") or ""),
         usage=usage,
-        cost_usd=costs.cost(usage, ask.speaker.card) if billed else Decimal(0),
+        cost_usd=costs.cost(usage, card) if billed else Decimal(0),
         batch=in_batch,
         at=at,
     )
@@ -133,9 +137,9 @@ def _stopped(ask: Ask, message: str, kind: str) -> AgentLoopError:
 class CaseBatches:
     """Cases asked in batches: written down, made once, found again, their results taken whole."""
 
-    def __init__(self, batches: Batches, limits: Limits = _LIMITS) -> None:
-        """Make them there."""
-        self._batches, self._limits = batches, limits
+    def __init__(self, batches: Batches, card_of: Callable[[str], ModelCard], limits: Limits = _LIMITS) -> None:
+        """Make them there; `card_of` finds the card of the model that answered, and raises UnknownModel."""
+        self._batches, self._card_of, self._limits = batches, card_of, limits
 
     def answer(self, asks: Sequence[Ask], results: Results) -> None:
         """Ask all of these in a batch, or more where they are too many for one, and write down what comes of it. Raises
@@ -206,9 +210,9 @@ class CaseBatches:
                 "run the same command again: they are fetched anew, and not paid twice"
             )
         reached("route.batch_ended")
-        asked = ((known.get(items[custom_id]), line["result"]) for custom_id, line in lines_of.items())
-        kept = (self._item(ask, result) for ask, result in asked if ask is not None)
-        keep(results, (a for a in kept if a is not None and a.key not in results.answers))
+        # in the order in which they were asked: in which results come may have to do with what they say
+        records = (self._record(intended, key, known.get(key), lines_of[i]) for i, key in items.items())
+        keep(results, (r for r in records if r is not None and r.key not in results.answers))
         results.add(Collected(name=intended.name, batch_id=batch_id))
 
     def _is_gone(self, intended: Intended, e: BatchCallFailed) -> bool:
@@ -216,18 +220,36 @@ class CaseBatches:
         kept = timedelta(seconds=self._batches.patience.kept_s)
         return e.trouble == "no_results" or (e.trouble == "missing" and self._batches.now() > intended.at + kept)
 
-    def _item(self, ask: Ask, result: Json) -> Answer | None:
-        """An item's answer; None where it may be asked again, for nothing was paid: expired, canceled, an error of the API."""
-        kind, at = result.get("type"), self._batches.now()
-        if kind == "succeeded":
-            try:
-                return _answer(ask, whole(result.get("message"), None, len(compact(ask.params))), at, in_batch=True)
-            except StreamBroken:
-                return None
-        error = (result.get("error") or {}).get("error") or {}
-        if kind == "errored" and error.get("type") in ("invalid_request_error", "request_too_large"):
+    def _record(self, intended: Intended, key: str, ask: Ask | None, line: Json) -> Answer | Unanswered | None:
+        """What an item brought; None where it may be asked again, for nothing was paid: expired, canceled, an error of the
+        API. `ask` is None where this run asks something else: the answer is paid for, and kept for a run that asks it."""
+        result, at = line.get("result"), self._batches.now()
+        if not isinstance(result, dict) or result.get("type") == "succeeded":
+            found = self._answered(key, ask, result or {}, at)
+            return found or Unanswered(key=key, usd=intended.most_usd / len(intended.keys), at=at)
+        error = _inner(_inner(result, "error"), "error")
+        if ask is not None and error.get("type") in ("invalid_request_error", "request_too_large"):
             return _unanswered(ask, "errored", str(error.get("message")), at)
         return None
+
+    def _answered(self, key: str, ask: Ask | None, result: Any, at: datetime) -> Answer | Unanswered | None:
+        """The answer; what it cost, where another model gave it than was asked; None where it cannot be read."""
+        try:
+            size = len(compact(ask.params)) if ask is not None else 0
+            reply = whole(_inner(result, "message"), None, size)
+            card = self._card_of(reply.model)
+        except (StreamBroken, UnknownModel):
+            return None
+        found = _kept(key, ask.case if ask is not None else "", card, reply, at, in_batch=True)
+        if ask is not None and card.id != ask.speaker.card.id:  # evidence about one model cannot come from another
+            return Unanswered(key=key, usd=found.cost_usd, at=at)
+        return found
+
+
+def _inner(value: Any, name: str) -> Mapping[str, Any]:
+    """The object in a field of an object; an empty one where there is none."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

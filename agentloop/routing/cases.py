@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from agentloop.errors import ConfigError
-from agentloop.types.base import Json, Settings, parsed
+from agentloop.types.base import Json, Settings, compact, parsed
 
 FOLDER = "evals"
 MOST_BYTES = 64_000_000
@@ -146,7 +146,19 @@ def load(workspace: Path, kind: str) -> Evals:
         where = ", ".join(dict.fromkeys(str(path) for case, path in found if case.id == twice[0]))
         raise ConfigError(f"case '{twice[0]}' of kind '{kind}' stands twice, in {where}; every case needs an id of its own")
     cases = tuple(case for case, _ in found if case.reviewed)
+    _check_each_asks_something(kind, cases)
     return Evals(kind, cases, len(found) - len(cases))
+
+
+def _check_each_asks_something(kind: str, cases: tuple[Case, ...]) -> None:
+    """Raise ConfigError for two cases that ask the same: they are one piece of evidence, and would count as two."""
+    asked: dict[bytes, str] = {}
+    for case in cases:
+        first = asked.setdefault(compact([case.system, case.tools, case.input]), case.id)
+        if first != case.id:
+            raise ConfigError(
+                f"cases '{first}' and '{case.id}' of kind '{kind}' ask the same, which is shown once only: take one out"
+            )
 
 
 def known_ids(workspace: Path, kind: str) -> set[str]:

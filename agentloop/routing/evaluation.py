@@ -98,7 +98,9 @@ class Evaluation:
     function_of: Callable[[str], Function]
     card_of: Callable[[str], ModelCard]
     batches: CaseBatches | None = None
+    """By which batches that were left behind are taken over, too where nothing is asked in batches."""
     batch_cases: int = BATCH_CASES
+    """Cases of one batch; 0: each is asked live."""
     on_step: Callable[[Standing], None] = lambda standing: None
     purse: Purse = field(default_factory=NothingShared)
     """The budgets that evals share with all that is done in the workspace."""
@@ -135,7 +137,7 @@ class Evaluation:
     def _waiting(self, asks: dict[str, tuple[Ask, Ask]]) -> Iterator[list[str]]:
         """The cases that lack an answer when this is first looked at, so many at a time as are asked together."""
         waiting = [c for c in asks if any(a.key not in self.results.answers for a in asks[c])]
-        yield from _chunks(waiting, self.batch_cases if self.batches is not None else 1)
+        yield from _chunks(waiting, self.batch_cases if self.batches is not None and self.batch_cases else 1)
 
     def _undecided(self, asks: dict[str, tuple[Ask, Ask]]) -> str:
         if missing := sum(any(a.key not in self.results.answers for a in both) for both in asks.values()):
@@ -152,7 +154,7 @@ class Evaluation:
 
     def _ask(self, asks: Sequence[Ask]) -> None:
         """Ask all of these. Raises NoRoom where they could cost more than is left."""
-        if self.batches is None:
+        if self.batches is None or not self.batch_cases:
             self._hold_room(asks, in_batch=False)
             for ask in asks:
                 self._ask_live(ask)

@@ -48,7 +48,8 @@ def checked_kind(kind: str) -> str:
 
 
 def put(workspace: Path, kind: str, row: Row) -> Path:
-    """Write one row into the workspace's table; where it has none yet, it is made from the one that holds now."""
+    """Write one row into the workspace's table; where it has none yet, it is made from the one that holds now. Raises
+    ConfigError."""
     checked_kind(kind)
     target, source = workspace / FILE, path_of(workspace)
     text = source.read_bytes().decode("utf-8-sig")
@@ -59,14 +60,26 @@ def put(workspace: Path, kind: str, row: Row) -> Path:
             f"{target}: the row '{kind}' cannot be written in its place without changing others\n"
             f"write it as a table [steps.{kind}] of its own, with [steps.{kind}.evidence] right behind it"
         )
-    temporary = target.with_name(f".{FILE}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(changed.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    reached("route.before_table")
-    temporary.replace(target)
+    try:
+        _replace(target, changed.encode())
+    except OSError as e:
+        raise ConfigError(
+            f"{target} cannot be written: {e.strerror}; what was answered is kept: run it again, nothing is paid twice"
+        ) from e
     return target
+
+
+def _replace(target: Path, data: bytes) -> None:
+    temporary = target.with_name(f".{FILE}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        reached("route.before_table")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def with_row(text: str, kind: str, row: Row) -> str:

@@ -7,18 +7,17 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agentloop.errors import ConfigError
+from agentloop.fitting import check, linear, misfit
 from agentloop.routing.cases import AsSet, Case, Exact, Judge, Number, Python, Regex, Schema
 from agentloop.types.base import parsed
 
-EXTRA = "pip install 'agentloop[evals]'"
-MOST_REGEX_MEMORY = 8 << 20
-"""Bytes that a compiled regex may take."""
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\d|\d)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _FENCE = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_NOTHING = ("", "\x01")
+"""Answers that say nothing: a regex that is found in both of them is found in all."""
 Function = Callable[[str, Any], object]
 
 
@@ -41,7 +40,7 @@ def graded(case: Case, answer: str, function_of: Callable[[str], Function]) -> G
         case AsSet(ignore_case=ignore_case):
             return _same_set(answer, case, ignore_case)
         case Regex(whole=whole):
-            return _matches(answer, _words(case), whole)
+            return _matches(answer, case, whole)
         case Schema(json_schema=schema):
             return _fits(answer, schema, case)
         case Number() as number:
@@ -69,6 +68,8 @@ def _words(case: Case) -> str:
 
 
 def _same_set(answer: str, case: Case, ignore_case: bool) -> Grade:
+    if case.expected is None:
+        raise ConfigError(f"case '{case.id}': its grader expects items in 'expected', found none")
     wanted = {_folded(i, ignore_case) for i in _items(case.expected)}
     found = {_folded(i, ignore_case) for i in _items(answer)}
     if found == wanted:
@@ -92,29 +93,14 @@ def _items(value: Any) -> list[str]:
     return [p.strip().removeprefix("- ").strip() for p in parts if p.strip()]
 
 
-def _matches(answer: str, pattern: str, whole: bool) -> Grade:
+def _matches(answer: str, case: Case, whole: bool) -> Grade:
+    pattern = _words(case)
     compiled = linear(pattern)
-    found = compiled.fullmatch(answer.strip()) if whole else compiled.search(answer)
+    find = compiled.fullmatch if whole else compiled.search
+    if all(find(nothing) is not None for nothing in _NOTHING):
+        raise ConfigError(f"case '{case.id}': every answer is right by the regex {pattern[:80]!r}; say what has to stand there")
+    found = find(answer.strip() if whole else answer)
     return Grade(found is not None, "" if found else f"/{pattern[:80]}/ is not found")
-
-
-@lru_cache(maxsize=256)
-def linear(pattern: str) -> Any:
-    """A regex, compiled by RE2. Raises ConfigError where RE2 is not installed, or does not take it."""
-    try:
-        import re2
-    except ImportError as e:
-        raise ConfigError(f"regexes are checked by RE2, which is not installed; {EXTRA}") from e
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = MOST_REGEX_MEMORY
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as e:
-        said = e.args[0].decode() if e.args and isinstance(e.args[0], bytes) else str(e)
-        raise ConfigError(
-            f"regex {pattern[:80]!r} is not one that RE2 takes (no look-around, no back references): {said}"
-        ) from e
 
 
 def _fits(answer: str, schema: dict[str, Any], case: Case) -> Grade:
@@ -122,41 +108,15 @@ def _fits(answer: str, schema: dict[str, Any], case: Case) -> Grade:
         value = parsed(_unfenced(answer))
     except ValueError as e:
         return Grade(False, f"no JSON: {e}")
-    if (wrong := _misfit(value, schema, case.id)) is not None:
+    try:
+        check(schema)
+    except ConfigError as e:
+        raise ConfigError(f"case '{case.id}', the schema of its grader: {e}") from e
+    if (wrong := misfit(value, schema)) is not None:
         return Grade(False, wrong)
     if case.expected is not None and value != case.expected:
         return Grade(False, f"expected {json.dumps(case.expected)[:80]}, found {json.dumps(value)[:80]}")
     return Grade(True)
-
-
-def _misfit(value: Any, schema: dict[str, Any], case_id: str) -> str | None:
-    """Where a value does not fit a schema; None where it does. No reference leads out of the schema."""
-    try:
-        import jsonschema
-        import referencing
-        from referencing.exceptions import Unresolvable
-    except ImportError as e:
-        raise ConfigError(f"answers are held against a JSON schema by jsonschema, which is not installed; {EXTRA}") from e
-    if "patternProperties" in json.dumps(schema):  # the library would run its regexes in Python's own engine
-        raise ConfigError(f"case '{case_id}': its grader's schema has patternProperties, which are not checked; name the keys")
-    kind = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
-    try:
-        kind.check_schema(schema)
-        validator = kind(schema, registry=referencing.Registry())
-        error = next(iter(validator.iter_errors(value)), None)
-    except jsonschema.SchemaError as e:
-        raise ConfigError(f"case '{case_id}': its grader's schema is none: {e.message[:200]}") from e
-    except Unresolvable as e:
-        raise ConfigError(f"case '{case_id}': its grader's schema refers to what is not in it: {e}") from e
-    return None if error is None else f"{error.json_path}: {error.message[:200]}"
-
-
-def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Any:
-    """The keyword `pattern`, with a regex whose time is bounded."""
-    import jsonschema
-
-    if isinstance(value, str) and linear(pattern).search(value) is None:
-        yield jsonschema.ValidationError(f"{value[:80]!r} does not match {pattern[:80]!r}")
 
 
 def _near(answer: str, case: Case, number: Number) -> Grade:

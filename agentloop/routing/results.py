@@ -205,10 +205,13 @@ def charged_usd(record: Record) -> Decimal:
 
 @contextmanager
 def opened(workspace: Path, kind: str) -> Iterator[Results]:
-    """The results of a kind, for this process alone. Raises SessionHeld, LogDamaged."""
+    """The results of a kind, for this process alone. Raises SessionHeld, LogDamaged, LogWriteFailed."""
     path = workspace / FOLDER / f"{kind}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise LogWriteFailed(f"{path} cannot be written: {e.strerror}; check its owner. Nothing was asked") from e
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -219,8 +222,8 @@ def opened(workspace: Path, kind: str) -> Iterator[Results]:
         os.close(handle)
 
 
-def keep(results: Results, answers: Iterable[Answer]) -> None:
-    """Write answers down."""
+def keep(results: Results, answers: Iterable[Answer | Unanswered]) -> None:
+    """Write answers down, and what was paid for none."""
     for answer in answers:
         results.add(answer)
         reached("route.answer_kept")

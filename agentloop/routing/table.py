@@ -47,6 +47,9 @@ class Evidence(Settings):
     candidate_usd_per_solved: Decimal | None = None
     """None where nothing was solved."""
     against_usd_per_solved: Decimal | None = None
+    candidate_effort: Effort | None = None
+    against_effort: Effort | None = None
+    """With which they were asked: a step that is given back goes back with it."""
     pairs: int = Field(default=0, ge=0)
     """Pairs in all, those before earlier verdicts too."""
 

@@ -52,6 +52,8 @@ def evidence_of(trial: Trial, finding: Finding, day: date) -> Evidence:
         day=day,
         candidate_usd_per_solved=cheap,
         against_usd_per_solved=other,
+        candidate_effort=trial.candidate.effort,
+        against_effort=trial.against.effort,
         pairs=finding.pairs,
     )
 

@@ -160,3 +160,23 @@ def test_a_secret_in_a_row_is_neither_sent_nor_kept(desk: Desk) -> None:
     assert "taken out" in found.stderr
     kept = b"".join(p.read_bytes() for p in (desk.folder / ".agentloop").rglob("*") if p.is_file())
     assert b"very-secret" not in kept
+
+
+@pytest.mark.parametrize("command", ["status", "collect", "cancel"])
+def test_a_run_of_which_only_the_place_was_made_says_so(desk: Desk, command: str) -> None:
+    place = desk.folder / ".agentloop" / "batches" / "torn"
+    place.mkdir(parents=True)
+    (place / "log.jsonl").touch()
+
+    found = desk(command, "torn")
+
+    assert isinstance(found.exception, AgentLoopError)
+    assert "was never written down" in str(found.exception)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e300"])
+def test_a_wait_without_an_end_is_wrong_use(desk: Desk, seconds: str) -> None:
+    found = desk("submit", desk.tickets, "-p", "{{text}}", "--max-wait-s", seconds)
+
+    assert found.exit_code == 2
+    assert not (desk.folder / ".agentloop").exists()

@@ -77,6 +77,20 @@ def test_one_step_is_demoted_and_another_promoted(place: Path, url: str, emulato
     assert sum(Decimal(r["cost_usd"]) for r in found.values()) == Decimal(emulator.report()["totals"]["cost_usd"])
 
 
+def test_a_model_that_was_replaced_is_asked_again_as_it_was_asked_before(place: Path, url: str) -> None:
+    table = place / "routing.toml"
+    table.write_text(table.read_text().replace('reason = "To be safe."', 'reason = "To be safe."\neffort = "high"'))
+    command = ("route", "eval", "extraction", "--candidate", HAIKU, "--against", SONNET, "--delta", "0.1", "--base-url", url)
+    first, second = (json.loads(agentloop(place, *command, "--json", **KEY).out)[0] for _ in range(2))
+
+    assert first["verdict"] == "demote"
+    assert second["reused"] == first["requests"]
+    assert (
+        json.loads(agentloop(place, "route", "show", "--json").out)["steps"]["extraction"]["evidence"]["against_effort"]
+        == "high"
+    )
+
+
 def test_the_table_holds_the_evidence_and_show_prints_it(place: Path, url: str) -> None:
     agentloop(place, "route", "eval", "--candidate", HAIKU, "--against", SONNET, "--batch", "--delta", "0.1",
               "--base-url", url, "--max-cost", "5", **KEY)  # fmt: skip
@@ -109,10 +123,22 @@ def test_a_run_that_ran_out_of_money_goes_on_where_it_stopped(place: Path, url: 
 def test_offline_a_playbook_plays_both_models_and_the_page_says_so(place: Path) -> None:
     (place / "models.playbook.yaml").write_text('name: models\ndefault: {say: "7"}\n')
     ran = agentloop(place, "route", "eval", "extraction", "--candidate", HAIKU, "--playbook", "models.playbook.yaml",
-                    "--max-cost", "0.1", "--dry-run")  # fmt: skip
+                    "--max-cost", "0.1")  # fmt: skip
 
     assert "a script played both models: this says nothing about any model" in ran.out
+    assert "(not written to routing.toml)" in ran.out
     assert "To be safe." in (place / "routing.toml").read_text()
+    assert "evidence" not in (place / "routing.toml").read_text()
+
+
+def test_what_was_not_written_is_not_called_written(place: Path, url: str) -> None:
+    before = (place / "routing.toml").read_text()
+    ran = agentloop(place, "route", "eval", "extraction", "--candidate", HAIKU, "--delta", "0.1", "--base-url", url,
+                    "--dry-run", "--json", **KEY)  # fmt: skip
+
+    (row,) = json.loads(ran.out)
+    assert (row["verdict"], row["written"]) == ("demote", False)
+    assert (place / "routing.toml").read_text() == before
 
 
 def test_cases_come_from_sessions_and_wait_for_a_person(tmp_path: Path) -> None:

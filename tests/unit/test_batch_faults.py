@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from agentloop.batch_calls import BatchCallFailed, Standing
+from agentloop.batching import results_file
 from agentloop.emulator import Faults
 from agentloop.errors import BatchStopped, LogDamaged, SessionHeld
 from tests import batch_runs as runs
@@ -313,3 +314,44 @@ def test_calls_of_an_unknown_batch_say_what_is_the_matter() -> None:
         runs.batches(api).retrieve("msgbatch_nobody")
 
     assert failed.value.trouble == "missing"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        "?",
+        {"type": "succeeded", "message": "?"},
+        {"type": "succeeded", "message": {"type": "message", "content": 7}},
+        {"type": "errored", "error": "?"},
+        {"type": 7},
+    ],
+)
+def test_a_result_that_says_nothing_is_an_error_of_its_row_alone(tmp_path: Path, result: Any) -> None:
+    api = emulated()
+
+    def bent(request: httpx2.Request, go: Go) -> httpx2.Response:
+        if not request.url.path.endswith("/results"):
+            return go()
+        bare = {} if result is None else {"result": result}
+        return runs.changed_results(go(), lambda lines: [{"custom_id": lines[0]["custom_id"], **bare}, *lines[1:]])
+
+    state = runs.finished(tmp_path, api, order(tickets(5), retry="none"), client=runs.by_wire(api, bent))
+
+    assert runs.verdicts(state) == {"errored": 1, "succeeded": 4}
+
+
+def test_half_a_character_in_an_answer_stops_nothing(tmp_path: Path) -> None:
+    api = emulated()
+
+    def bent(request: httpx2.Request, go: Go) -> httpx2.Response:
+        def change(lines: list[Any]) -> list[Any]:
+            lines[0]["result"]["message"]["content"] = [{"type": "text", "text": "half: \ud83d"}]
+            return lines
+
+        return runs.changed_results(go(), change) if request.url.path.endswith("/results") else go()
+
+    state = runs.finished(tmp_path, api, order(tickets(5)), client=runs.by_wire(api, bent))
+    results_file.write(state, runs.store(tmp_path).log("tickets"), tmp_path / "results.jsonl")
+
+    assert runs.verdicts(state) == {"succeeded": 5}

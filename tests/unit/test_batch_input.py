@@ -1,5 +1,6 @@
 """What is refused before anything is paid for: files, rows, templates, schemas."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from agentloop.batching import outputs, rows
 from agentloop.batching.events import Ask
 from agentloop.emulated import EmulatedApi
 from agentloop.errors import RegistryError, UsageError
+from agentloop.types.base import Json
 from tests import batch_runs as runs
 from tests.batch_runs import SCHEMA, order, tickets
 
@@ -133,6 +135,27 @@ def test_an_answer_is_held_against_a_pydantic_model_of_the_tools_folder(tmp_path
     assert "score" in str(check('{"kind":"bug","score":-3}'))
 
 
+@pytest.mark.parametrize("said", ['{"score": NaN}', '{"score": 1e999}', '{"score": 1, "more": ' + "[" * 200 + "]" * 200 + "}"])
+def test_an_answer_that_no_results_file_can_hold_does_not_fit_a_pydantic_model(tmp_path: Path, said: str) -> None:
+    (tmp_path / "shapes.py").write_text("from pydantic import BaseModel\nclass Scored(BaseModel):\n    score: float\n")
+    found = outputs.of_type("shapes:Scored", tmp_path, runs.MODEL)
+
+    assert "not JSON" in str(outputs.check_of(ask(output_schema=found.schema, output_type=found.type), tmp_path)(said))
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "string", "pattern": "^(a+)+$"}, json.dumps("a" * 60 + "!")),
+        ({"multipleOf": 0.1}, "9" * 400),
+        ({"$ref": "#"}, "1"),
+        ({"type": "string"}, '"\\ud800"'),
+    ],
+)
+def test_no_answer_hangs_or_stops_the_check_of_its_schema(tmp_path: Path, schema: Json, said: str) -> None:
+    assert outputs.check_of(ask(output_schema=schema), tmp_path)(said) is not None
+
+
 @pytest.mark.parametrize(
     ("named", "told"),
     [
@@ -151,7 +174,16 @@ def test_an_output_type_comes_from_the_tools_folder_and_nowhere_else(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{", "cannot be read"), ('{"type":"colour"}', "is no JSON schema"), ("[]", "schema")]
+    ("content", "told"),
+    [
+        ("{", "cannot be read"),
+        ('{"type":"colour"}', "is no JSON schema"),
+        ("[]", "schema"),
+        ('{"$ref":"http://127.0.0.1:9/s.json"}', "refers to what is not in it"),
+        ('{"properties":{"a":{"$ref":"#/$defs/none"}}}', "refers to what is not in it"),
+        ('{"patternProperties":{"(a+)+$":{}}}', "patternProperties"),
+        ('{"properties":{"a":{"pattern":"(?=a)"}}}', "RE2"),
+    ],
 )
 def test_a_schema_that_is_none_is_refused(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "s.json").write_text(content)

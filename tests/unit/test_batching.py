@@ -267,3 +267,13 @@ def test_results_that_are_told_twice_count_once(tmp_path: Path) -> None:
     twice = fold([*events[:-1], received, received, events[-1]])
 
     assert twice == state
+
+
+def test_long_rows_become_lines_that_can_be_read_back(tmp_path: Path) -> None:
+    api = emulated()
+
+    state = runs.finished(tmp_path, api, order([{"text": f"row {i}", "beside": "x" * 2_000_000} for i in range(12)]))
+
+    lines = (tmp_path / ".agentloop" / "batches" / "tickets" / "log.jsonl").read_bytes().splitlines()
+    assert runs.verdicts(state) == {"succeeded": 12}
+    assert max(map(len, lines)) < 10_000_000

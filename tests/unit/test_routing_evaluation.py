@@ -1,6 +1,7 @@
 """Evals on the emulator: what is asked, what is kept, what is never paid twice, and what is decided."""
 
 import dataclasses
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from agentloop import purses
@@ -21,9 +23,9 @@ from agentloop.emulated import EmulatedApi
 from agentloop.emulator import EmulatorSettings, Faults
 from agentloop.emulator.settings import BatchSettings
 from agentloop.emulator.transport import client as in_process
-from agentloop.errors import ConfigError, LogDamaged, SessionHeld
+from agentloop.errors import ConfigError, LogDamaged, LogWriteFailed, SessionHeld
 from agentloop.ports import NothingShared, Purse
-from agentloop.routing import results
+from agentloop.routing import files, results
 from agentloop.routing.accounts import ACCOUNT, JOB
 from agentloop.routing.asking import CaseBatches, NoAnswer, Speaker, ask_of
 from agentloop.routing.cases import Case, Evals, Exact, Judge, Python
@@ -33,6 +35,7 @@ from agentloop.routing.verdict import row_after
 from agentloop.sessions import Sessions
 from agentloop.types.base import Json
 from agentloop.types.limits import SharedLimits
+from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings
 from tests import batch_runs as runs
 
@@ -54,6 +57,14 @@ def played(wrong: Wrong) -> Callable[[Json, int], str]:
 def evals(n: int, **changes: Any) -> Evals:
     made = (Case(id=f"c{i}", input=f"Say {i}", expected=str(i), grader=Exact()) for i in range(n))
     return Evals("classification", tuple(c.model_copy(update=changes) for c in made), 0)
+
+
+def card_of(name: str) -> ModelCard:
+    return TABLE[name].card
+
+
+def no_function(name: str) -> Any:
+    raise AssertionError(name)
 
 
 class Clock:
@@ -85,7 +96,7 @@ def evaluated(
         run = Evaluation(trial, of, held, client, Clock(api), function_of, lambda name: TABLE[name].card)
         run = dataclasses.replace(run, purse=purse or NothingShared())
         if batch_cases:
-            batches = CaseBatches(Batches(runs.batches(api), Clock(api).now, api.pass_))
+            batches = CaseBatches(Batches(runs.batches(api), Clock(api).now, api.pass_), card_of)
             run = dataclasses.replace(run, batches=batches, batch_cases=batch_cases)
         finding = run.run()
         if finding.verdict is not None:
@@ -471,3 +482,99 @@ def test_less_than_a_verdict_does_not_replace_one(api: EmulatedApi, tmp_path: Pa
     kept = row_after(decided, trial(), evaluated(api, tmp_path / "b", evals(3)), DAY + timedelta(days=1))
 
     assert kept == (decided, False)
+
+
+def left_behind(api: EmulatedApi, folder: Path) -> None:
+    """A batch that was made, and whose process ended before it was collected."""
+
+    def interrupted(point: str) -> None:
+        if point == "route.batch_made":
+            raise KeyboardInterrupt
+
+    with watching(interrupted), pytest.raises(KeyboardInterrupt):
+        evaluated(api, folder, evals(40), batch_cases=40)
+
+
+def test_a_batch_left_behind_is_taken_over_by_a_run_that_asks_live(api: EmulatedApi, tmp_path: Path) -> None:
+    left_behind(api, tmp_path)
+
+    finding = evaluated(api, tmp_path, evals(40))
+
+    assert finding.standing.tally.n == 40
+    assert finding.spent_usd == api.bill().cost_usd
+    assert len(api.requests()) == 80
+
+
+def test_what_a_batch_brought_that_nobody_asks_now_is_counted_and_not_paid_again(api: EmulatedApi, tmp_path: Path) -> None:
+    left_behind(api, tmp_path)
+    others = evals(3, system="Answer with the number alone.")
+
+    evaluated(api, tmp_path, others, batch_cases=40)
+    with results.opened(tmp_path, others.kind) as held:
+        assert held.spent_usd == api.bill().cost_usd
+    paid = api.bill().cost_usd
+    again = evaluated(api, tmp_path, evals(40), batch_cases=40)
+
+    assert again.reused == 80
+    assert api.bill().cost_usd == paid
+
+
+def test_in_which_order_a_batch_tells_its_results_decides_nothing(api: EmulatedApi, tmp_path: Path) -> None:
+    api.play(played(haiku_fails(2)))
+    orders = []
+    for name, backwards in (("as it comes", False), ("backwards", True)):
+
+        def bent(request: httpx2.Request, go: runs.Go, backwards: bool = backwards) -> httpx2.Response:
+            if not request.url.path.endswith("/results"):
+                return go()
+            return runs.changed_results(go(), lambda lines: sorted(lines, key=lambda x: str(x["custom_id"]), reverse=backwards))
+
+        with results.opened(tmp_path / name, "classification") as held:
+            trial = Trial(Speaker(CHEAP, None, 500), Speaker(DEAR, None, 500), 0.1, Decimal(100))
+            client = MessagesApi(api_key="emulator", base_url="http://emulator", http_client=in_process(api.emulator))
+            batches = Batches(runs.by_wire(api, bent), Clock(api).now, api.pass_)
+            run = Evaluation(trial, evals(60), held, client, Clock(api), no_function, card_of)
+            run = dataclasses.replace(run, batches=CaseBatches(batches, run.card_of), batch_cases=60)
+            orders.append([s.case.id for s in run.run().seen])
+
+    assert orders[0] == orders[1] == [c.id for c in shuffled(evals(60))][: len(orders[0])]
+
+
+def test_a_result_without_a_message_costs_its_share_and_stops_nothing(api: EmulatedApi, tmp_path: Path) -> None:
+    def bent(request: httpx2.Request, go: runs.Go) -> httpx2.Response:
+        def change(lines: list[Json]) -> list[Json]:
+            lines[0]["result"] = {"type": "succeeded", "message": None}
+            lines[1] = {"custom_id": lines[1]["custom_id"], "result": "?"}
+            lines[2] = {"custom_id": lines[2]["custom_id"]}
+            return lines
+
+        return runs.changed_results(go(), change) if request.url.path.endswith("/results") else go()
+
+    with results.opened(tmp_path, "classification") as held:
+        trial = Trial(Speaker(CHEAP, None, 500), Speaker(DEAR, None, 500), 0.1, Decimal(100))
+        client = MessagesApi(api_key="emulator", base_url="http://emulator", http_client=in_process(api.emulator))
+        batches = Batches(runs.by_wire(api, bent), Clock(api).now, api.pass_)
+        run = Evaluation(trial, evals(10), held, client, Clock(api), no_function, card_of)
+        finding = dataclasses.replace(run, batches=CaseBatches(batches, run.card_of), batch_cases=10).run()
+
+        assert finding.standing.tally.n < 10
+        assert held.spent_usd >= api.bill().cost_usd
+
+
+def test_where_nothing_can_be_written_nothing_is_asked(api: EmulatedApi, tmp_path: Path) -> None:
+    (tmp_path / ".agentloop").write_text("no folder")
+
+    with pytest.raises(LogWriteFailed, match="Not a directory"):
+        evaluated(api, tmp_path, evals(5))
+    assert not api.requests()
+
+
+def test_a_table_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(ConfigError, match="No space left"):
+        files.put(tmp_path, "writing", Row(model=CHEAP.id, reason="Cheap."))
+    assert not list(tmp_path.iterdir())

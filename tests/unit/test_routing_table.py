@@ -10,7 +10,7 @@ from agentloop.adapters.plugins import function
 from agentloop.core.folding import fold
 from agentloop.errors import ConfigError, RegistryError, UnknownModel
 from agentloop.routing import cases, files, graders
-from agentloop.routing.cases import Case, Schema
+from agentloop.routing.cases import AsSet, Case, Regex, Schema
 from agentloop.routing.switching import Step, switch
 from agentloop.routing.table import Row, Table, route, unknown_models
 from agentloop.testing import card, events, given, says, started
@@ -138,6 +138,36 @@ def test_a_file_of_cases_that_is_wrong_says_where(name: str, text: str, said: st
     assert name in str(found.value)
 
 
+def test_two_cases_that_ask_the_same_are_no_two_pieces_of_evidence(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    same = [Case(id=name, input="x", expected="y") for name in ("a", "b")]
+    (tmp_path / "evals" / "code.jsonl").write_text("".join(cases.as_line("code", case) for case in same))
+
+    with pytest.raises(ConfigError, match="cases 'a' and 'b' of kind 'code' ask the same"):
+        cases.load(tmp_path, "code")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(id="c", input="x", expected="", grader=Regex(type="regex")),
+        Case(id="c", input="x", expected="a*", grader=Regex(type="regex")),
+        Case(id="c", input="x", expected="(?s).*", grader=Regex(type="regex", whole=True)),
+        Case(id="c", input="x", grader=AsSet(type="set")),
+    ],
+)
+def test_a_case_that_any_answer_solves_is_an_error_of_its_author(case: Case) -> None:
+    with pytest.raises(ConfigError, match="case 'c'"):
+        graders.graded(case, "None", no_function)
+
+
+@pytest.mark.parametrize("schema", [{"multipleOf": 0.1}, {"$ref": "#"}])
+def test_an_answer_that_cannot_be_held_against_a_schema_does_not_fit_it(schema: dict[str, object]) -> None:
+    case = Case(id="c", input="x", grader=Schema.model_validate({"type": "schema", "schema": schema}))
+
+    assert not graders.graded(case, "9" * 400, no_function).passed
+
+
 def test_cases_that_nobody_reviewed_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "evals").mkdir()
     harvested = Case(id="h", input="x", expected="y", reviewed=False)
@@ -151,7 +181,13 @@ def test_cases_that_nobody_reviewed_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [{"$ref": "https://example.org/s.json"}, {"type": "nonsense"}, {"pattern": "(?=a)"}, {"patternProperties": {"(a+)+$": {}}}],
+    [
+        {"$ref": "https://example.org/s.json"},
+        {"$ref": "#/$defs/none"},
+        {"type": "nonsense"},
+        {"pattern": "(?=a)"},
+        {"patternProperties": {"(a+)+$": {}}},
+    ],
 )
 def test_a_schema_that_cannot_be_checked_is_an_error_of_its_author(schema: dict[str, object]) -> None:
     case = Case(id="c", input="x", grader=Schema.model_validate({"type": "schema", "schema": schema}))
