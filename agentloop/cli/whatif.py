@@ -21,10 +21,9 @@ from agentloop.whatif.schedule import schedule
 
 USUAL = "never,every_turn,keep_pairs,threshold:50000,rent"
 UNKNOWN = (
-    "what this cannot know: the trajectory is the recorded one, whatever the model would have done on another context; one model "
-    "is priced throughout, also where another had taken over; "
-    "no recall is asked for that was not; no wait is kept warm by pings; a session state is the engine's own, never the words "
-    "a model would have written; "
+    "what this cannot know: the trajectory is the recorded one, whatever the model would have done on another context; "
+    "one model is priced throughout, also where another had taken over; no recall is asked for that was not; "
+    "no wait is kept warm by pings; a session state is the engine's own, never the words a model would have written; "
     "need-recall sees exact values only; tokens are estimated."
 )
 T = TypeVar("T")
