@@ -102,6 +102,7 @@ POINTS: dict[str, str] = {
     "prune.deleted": "its files are gone",
     "report.made": "a report is made; nothing of it is printed",
     # evals
+    "route.asking": "a live request for a case is written down; it is not sent",
     "route.answer_kept": "an answer to a case is written down; it is not graded",
     "route.batch_intended": "a batch of cases is written down; nobody made it",
     "route.batch_made": "the batch is made; its id is written nowhere",

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agentloop.routing.results import FOLDER, Answer, Collected, Intended, Record, Unanswered, charged_usd, records
+from agentloop.routing.results import FOLDER, Answer, Asked, Collected, Intended, Record, Unanswered, charged_usd, records
 
 ACCOUNT, JOB = "eval:", "evals"
 """How the name begins under which the evals of a kind spend (no session's id holds a colon), and the job that they all are."""
@@ -37,13 +37,16 @@ class EvalAccounts:
                 yield record.at, usd
 
     def under_way_usd(self, id: str) -> Decimal:
-        """The most that their open batches can cost."""
+        """The most that their open batches can cost, and requests whose answers nobody wrote down."""
         open_: dict[str, Decimal] = {}
         for record in self._records(id):
-            if isinstance(record, Intended):
-                open_[record.name] = record.most_usd
-            elif isinstance(record, Collected):
-                open_.pop(record.name, None)
+            match record:
+                case Intended(name=name, most_usd=most) | Asked(key=name, most_usd=most):
+                    open_[name] = most
+                case Collected(name=name) | Answer(key=name) | Unanswered(key=name):
+                    open_.pop(name, None)
+                case _:
+                    pass
         return sum(open_.values(), Decimal(0))
 
     def _records(self, id: str) -> Iterator[Record]:

@@ -62,6 +62,13 @@ class NoAnswer(AgentLoopError):
     """What the attempts cost, and may have cost."""
 
 
+class CannotBeAsked(ConfigError):
+    """The case, or the model, is not one that can be asked."""
+
+    usd = Decimal(0)
+    """What the attempts cost, and may have cost."""
+
+
 def ask_of(case: Case, speaker: Speaker) -> Ask:
     """A case as a request to a model."""
     messages = [{"role": "user", "content": case.input}] if isinstance(case.input, str) else case.input
@@ -76,12 +83,14 @@ def ask_of(case: Case, speaker: Speaker) -> Ask:
 
 
 def live(client: ModelClient, ask: Ask, clock: Clock) -> Answer:
-    """The answer to one request, attempts that failed counted. Raises NoAnswer, ConfigError."""
+    """The answer to one request, attempts that failed counted. Raises NoAnswer, CannotBeAsked, both with what was spent."""
     spent, risk = Decimal(0), Decimal(0)
     failure: Failure | None = None
     for came in client.ask(compact({**ask.params, "stream": True})):
         if isinstance(came, Reply):
-            found = _answer(ask, came, clock.now(), in_batch=False)
+            if came.priced_by is not None and came.priced_by.id != ask.speaker.card.id:
+                raise _another(ask, came, spent + risk)
+            found = _kept(ask.key, ask.case, ask.speaker.card, came, clock.now(), in_batch=False)
             return found.model_copy(update={"cost_usd": found.cost_usd + spent, "at_risk_usd": risk})
         failure = came
         if came.usage is not None:
@@ -91,18 +100,17 @@ def live(client: ModelClient, ask: Ask, clock: Clock) -> Answer:
     if failure is not None and failure.kind in _FAILS_THE_CASE:
         return _unanswered(ask, failure.kind, failure.message, clock.now()).model_copy(update={"cost_usd": spent})
     stopped = _stopped(ask, failure.message if failure else "no attempt was made", failure.kind if failure else "unavailable")
-    if isinstance(stopped, NoAnswer):
-        stopped.usd = spent + risk
+    stopped.usd = spent + risk
     raise stopped
 
 
-def _answer(ask: Ask, reply: Reply, at: datetime, in_batch: bool) -> Answer:
-    if reply.priced_by is not None and reply.priced_by.id != ask.speaker.card.id:
-        raise ConfigError(
-            f"{ask.speaker.card.id} was asked and {reply.model} answered case '{ask.case}': evidence about one model "
-            "cannot come from another. Name the model that answers"
-        )
-    return _kept(ask.key, ask.case, ask.speaker.card, reply, at, in_batch)
+def _another(ask: Ask, reply: Reply, before_usd: Decimal) -> CannotBeAsked:
+    error = CannotBeAsked(
+        f"{ask.speaker.card.id} was asked and {reply.model} answered case '{ask.case}': evidence about one model "
+        "cannot come from another. Name the model that answers"
+    )
+    error.usd = before_usd + costs.cost(reply.usage, reply.priced_by or ask.speaker.card)
+    return error
 
 
 def _kept(key: str, case: str, card: ModelCard, reply: Reply, at: datetime, in_batch: bool) -> Answer:
@@ -127,10 +135,10 @@ def _unanswered(ask: Ask, kind: str, message: str, at: datetime) -> Answer:
     return Answer(key=ask.key, case=ask.case, model=ask.speaker.card.id, text="", stop_reason=kind, detail=message[:300], at=at)
 
 
-def _stopped(ask: Ask, message: str, kind: str) -> AgentLoopError:
+def _stopped(ask: Ask, message: str, kind: str) -> NoAnswer | CannotBeAsked:
     said = f"{ask.speaker.card.id} did not answer case '{ask.case}': {message}"
     if kind in ("invalid_request", "model_not_found"):
-        return ConfigError(f"{said}\nmend the case or name another model; what was answered before is kept")
+        return CannotBeAsked(f"{said}\nmend the case or name another model; what was answered before is kept")
     return NoAnswer(f"{said}\nwhat was answered is kept: run the same command again later")
 
 

@@ -8,13 +8,14 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from agentloop.core import costs
+from agentloop.crash_points import reached
 from agentloop.ports import Clock, ModelClient, NothingShared, Purse
 from agentloop.routing import judge
-from agentloop.routing.asking import Ask, CaseBatches, NoAnswer, Speaker, ask_of, live
+from agentloop.routing.asking import Ask, CannotBeAsked, CaseBatches, NoAnswer, Speaker, ask_of, live
 from agentloop.routing.cases import Case, Evals, Judge
 from agentloop.routing.gate import Decided, Pair, Standing, Tally, standing, standings
 from agentloop.routing.graders import Function, Grade, graded
-from agentloop.routing.results import Answer, Results, Unanswered, keep
+from agentloop.routing.results import Answer, Asked, Results, Unanswered, keep
 from agentloop.routing.results import Decided as Written
 from agentloop.types.usage import ModelCard
 
@@ -165,11 +166,12 @@ class Evaluation:
         self._new += [a for key, a in self.results.answers.items() if key not in before]
 
     def _ask_live(self, ask: Ask) -> None:
+        self.results.add(Asked(key=ask.key, most_usd=ask.most_usd(in_batch=False), at=self.clock.now()))
+        reached("route.asking")
         try:
             self._keep(live(self.client, ask, self.clock))
-        except NoAnswer as e:
-            if e.usd:
-                self.results.add(Unanswered(key=ask.key, usd=e.usd, at=self.clock.now()))
+        except (NoAnswer, CannotBeAsked) as e:
+            self.results.add(Unanswered(key=ask.key, usd=e.usd, at=self.clock.now()))
             raise
 
     def _keep(self, answer: Answer) -> None:

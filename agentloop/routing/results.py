@@ -86,6 +86,16 @@ class Collected(Frozen):
     at: datetime | None = None
 
 
+class Asked(Frozen):
+    """A request that is about to be made live: where nothing follows, the process ended before it had the answer."""
+
+    type: Literal["asked"] = "asked"
+    key: str
+    most_usd: Decimal
+    """The most that it can cost."""
+    at: datetime
+
+
 class Unanswered(Frozen):
     """Attempts at a request that brought no answer, and may have been billed."""
 
@@ -104,7 +114,7 @@ class Decided(Frozen):
     verdict: str
 
 
-Record = Answer | Intended | Submitted | Collected | Unanswered | Decided
+Record = Answer | Intended | Submitted | Collected | Asked | Unanswered | Decided
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="type")])
 
 
@@ -122,8 +132,11 @@ class Results:
         """Of all runs so far, what perhaps was billed too."""
         self._open: dict[str, Intended] = {}
         self._submitted: dict[str, str] = {}
+        self._asked: dict[str, Asked] = {}
         for record in self._read():
             self._take(record)
+        for left in list(self._asked.values()):
+            self.add(Unanswered(key=left.key, usd=left.most_usd, at=left.at))
 
     def batch_id(self, name: str) -> str:
         """The id of a batch that was made."""
@@ -162,6 +175,11 @@ class Results:
         match record:
             case Answer():
                 self.answers.setdefault(record.key, record)
+                self._asked.pop(record.key, None)
+            case Asked():
+                self._asked[record.key] = record
+            case Unanswered():
+                self._asked.pop(record.key, None)
             case Intended():
                 self._open[record.name] = record
             case Submitted():

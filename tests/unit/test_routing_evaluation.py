@@ -285,6 +285,22 @@ def test_results_that_are_gone_count_as_spent_and_the_cases_are_asked_anew(api: 
     assert ledger.spending(JOB, SharedLimits())[1][2:] == (again.spent_usd + set_aside, Decimal(0))
 
 
+def test_a_live_request_whose_answer_nobody_wrote_down_counts_at_its_worst(api: EmulatedApi, tmp_path: Path) -> None:
+    ledger, purse = shared(api, tmp_path, "1")
+    of = evals(3)
+    with pytest.raises(Died), watching(dying("route.asking", 2)):
+        evaluated(api, tmp_path, of, purse=purse("classification"))
+    answered = api.bill().cost_usd
+    ledger.rebuild()
+    anew = ledger.spending(JOB, SharedLimits())[1]
+    again = evaluated(api, tmp_path, of, purse=purse("classification"))
+
+    lost = ask_of(shuffled(of)[0], Speaker(DEAR, None, 500)).most_usd(in_batch=False)
+    assert (anew.settled_usd, anew.reserved_usd) == (answered, lost)
+    assert again.spent_usd == api.bill().cost_usd - answered
+    assert ledger.spending(JOB, SharedLimits())[1][2:] == (api.bill().cost_usd + lost, Decimal(0))
+
+
 class Died(BaseException):
     """The process ends here."""
 
