@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from agentloop.api import Agent
     from agentloop.result import Result
     from agentloop.tooling import CurrentCall, Tool, current_call, tool
-    from agentloop.types.events import FactsSettings
+    from agentloop.types.tools import FactsSettings
 
 __all__ = ["Agent", "CurrentCall", "FactsSettings", "Result", "Tool", "__version__", "current_call", "tool"]
 

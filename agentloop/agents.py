@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from agentloop import granting
 from agentloop.errors import PromptError
 from agentloop.leaves.settings import leaves_settings
-from agentloop.types.events import FactsSettings
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import LeavesSettings
+from agentloop.types.tools import FactsSettings
 from agentloop.workspace import refuse_unknown
 
 MAX_PROMPT_BYTES = 1_000_000

@@ -35,9 +35,11 @@ from agentloop.replay import requests
 from agentloop.result import Result, result_of
 from agentloop.stores import store_of
 from agentloop.tooling import Registry
-from agentloop.types.events import Limits, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.events import SessionResumed, SessionStarted
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE, LeavesSettings
+from agentloop.types.limits import Limits
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
 from agentloop.waves.journal import Journal

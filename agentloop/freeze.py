@@ -22,10 +22,12 @@ from agentloop.ports import Blobs, Clock, News
 from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
 from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL
-from agentloop.types.events import FactsSettings, Fallback, Limits, SessionResumed, ToolCard
+from agentloop.types.events import Fallback, SessionResumed
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix
+from agentloop.types.tools import FactsSettings, ToolCard
 from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings, ToolSearch, redactor
 

@@ -8,9 +8,10 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from agentloop.errors import LogError
 from agentloop.types.blocks import Block, Call
-from agentloop.types.events import Body, Event, ToolCard, ToolOutcome
+from agentloop.types.events import Body, Event, ToolOutcome
 from agentloop.types.leaves import LeafRun
 from agentloop.types.request import Failure, Reply
+from agentloop.types.tools import ToolCard
 
 
 class Clock(Protocol):

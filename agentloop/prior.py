@@ -17,7 +17,8 @@ from agentloop.core import cron
 from agentloop.errors import AgentLoopError
 from agentloop.ports import SessionStore
 from agentloop.sessions import Sessions
-from agentloop.types.events import ModelRequested, PastSession, Prior, SessionStarted
+from agentloop.types.events import ModelRequested, SessionStarted
+from agentloop.types.past import PastSession, Prior
 from agentloop.types.usage import LIVES, TTL_SECONDS
 
 MOST_SESSIONS = 5

@@ -11,8 +11,10 @@ from agentloop.ports import Answer, Wakes, never
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call
-from agentloop.types.events import Limits, SessionStarted, ToolCard
+from agentloop.types.events import SessionStarted
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
 

@@ -12,8 +12,10 @@ from agentloop.policies import PolicySettings
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
-from agentloop.types.events import Event, InputGiven, Limits, SessionStarted, ToolCard
+from agentloop.types.events import Event, InputGiven, SessionStarted
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Prefix, Reply
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard, Prices, Usage
 
 __all__ = [

@@ -19,8 +19,8 @@ from typing import Any, Protocol, cast, get_args, overload
 
 from agentloop.errors import RegistryError
 from agentloop.types.base import Json, compact
-from agentloop.types.events import Effect, FactsMode, FactsSettings, ToolCard
 from agentloop.types.leaves import LeafRun
+from agentloop.types.tools import Effect, FactsMode, FactsSettings, ToolCard
 
 Function = Callable[..., Any]
 

@@ -23,7 +23,7 @@ from agentloop.errors import ConfigError
 from agentloop.mcp_config import CONFIG_FILE, Address, Program, Server
 from agentloop.tooling import MAX_TOOLS, Tool
 from agentloop.types.base import Json
-from agentloop.types.events import Effect
+from agentloop.types.tools import Effect
 
 if TYPE_CHECKING:
     from mcp import Client

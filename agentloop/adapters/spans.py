@@ -28,15 +28,7 @@ from opentelemetry.util.types import AttributeValue
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Block
-from agentloop.types.events import (
-    Event,
-    ModelFailed,
-    ModelReplied,
-    ModelRequested,
-    SessionEnded,
-    ToolFinished,
-    ToolStarted,
-)
+from agentloop.types.events import Event, ModelFailed, ModelReplied, ModelRequested, SessionEnded, ToolFinished, ToolStarted
 from agentloop.types.usage import Usage
 from agentloop.version import __version__
 

@@ -26,8 +26,9 @@ from agentloop.redaction import cleaned_blocks
 from agentloop.tooling import Billed, CurrentCall, Registry, Tool, answering, settle
 from agentloop.types.base import Json, compact, plain, plain_json
 from agentloop.types.blocks import Block, Call
-from agentloop.types.events import ToolCard, ToolOutcome
+from agentloop.types.events import ToolOutcome
 from agentloop.types.leaves import DELEGATE, LeafRun
+from agentloop.types.tools import ToolCard
 
 MAX_RESULT_CHARS = 8_000_000
 MAX_ERROR_CHARS = 2_000

@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 
 from agentloop.core.state import State
 from agentloop.types.blocks import Block, Call, Message
-from agentloop.types.events import Decision, FactsSettings, Outcome, RawResult
+from agentloop.types.events import Decision, Outcome, RawResult
 from agentloop.types.request import Breakpoint
+from agentloop.types.tools import FactsSettings
 
 
 class Shown(NamedTuple):

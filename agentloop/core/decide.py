@@ -10,8 +10,9 @@ from agentloop.core.choices import Policies
 from agentloop.core.state import State
 from agentloop.types import blocks
 from agentloop.types.blocks import Call
-from agentloop.types.events import Because, Decision, FellBack, Outcome, ToolCard, ToolFinished
+from agentloop.types.events import Because, Decision, FellBack, Outcome, ToolFinished
 from agentloop.types.request import Request
+from agentloop.types.tools import ToolCard
 
 MAX_PAUSES = 10
 """How often a paused server-tool loop is continued before the session gives up."""

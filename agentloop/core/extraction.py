@@ -10,8 +10,8 @@ from agentloop.core import tokens
 from agentloop.types import blocks
 from agentloop.types.base import compact
 from agentloop.types.blocks import Call
-from agentloop.types.events import FactsSettings
 from agentloop.types.request import Prefix, Request
+from agentloop.types.tools import FactsSettings
 from agentloop.types.usage import ModelCard
 
 SYSTEM = (

@@ -18,7 +18,6 @@ from agentloop.types.events import (
     CallHeld,
     Compacted,
     Event,
-    FactsSettings,
     FellBack,
     InputGiven,
     ModelFailed,
@@ -31,6 +30,7 @@ from agentloop.types.events import (
     ToolFinished,
     ToolStarted,
 )
+from agentloop.types.tools import FactsSettings
 
 
 def fold(events: Iterable[Event]) -> State:

@@ -16,8 +16,9 @@ from agentloop.core.state import Announced, Sent, State, changed
 from agentloop.core.waits import Carried
 from agentloop.core.wire import SYSTEM
 from agentloop.types.blocks import Call
-from agentloop.types.events import ToolCard, ToolStarted
+from agentloop.types.events import ToolStarted
 from agentloop.types.request import Request
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import TTL_SECONDS, Usage
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 from agentloop.core import costs, finding, waits
 from agentloop.core.state import State
-from agentloop.types.events import Prior
+from agentloop.types.past import Prior
 from agentloop.types.usage import TTL_SECONDS, Prices, Ttl
 
 WrittenTtl = Literal["5m", "1h", "off"]

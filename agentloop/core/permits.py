@@ -11,9 +11,10 @@ from decimal import Decimal, DecimalException
 from typing import Any, Literal, NamedTuple
 
 from agentloop.types.blocks import Call
-from agentloop.types.events import CallAnswered, CallHeld, Effect, ToolCard
+from agentloop.types.events import CallAnswered, CallHeld
 from agentloop.types.grants import Grant, Grants
 from agentloop.types.leaves import LeafOf, LeafRun
+from agentloop.types.tools import Effect, ToolCard
 
 _MOST_DIGITS = 100
 """A number that is longer is no amount of anything, and sums of such are none."""

@@ -8,8 +8,9 @@ from agentloop.core.state import Once, State, changed
 from agentloop.types import blocks
 from agentloop.types.base import compact
 from agentloop.types.blocks import RECALL, Blocks, Call
-from agentloop.types.events import ResultExtracted, ToolCard, ToolFinished
+from agentloop.types.events import ResultExtracted, ToolFinished
 from agentloop.types.request import Prefix
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard
 
 LEAST_HANDLE = 8

@@ -11,8 +11,11 @@ from agentloop.core.permits import Permits
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Blocks, Call, Message
-from agentloop.types.events import BudgetSeen, Effect, Fallback, Limits, ModelRequested, Outcome, Prior, ToolCard, ToolFinished
+from agentloop.types.events import BudgetSeen, Fallback, ModelRequested, Outcome, ToolFinished
+from agentloop.types.limits import Limits
+from agentloop.types.past import Prior
 from agentloop.types.request import Breakpoint, Failure, Prefix
+from agentloop.types.tools import Effect, ToolCard
 from agentloop.types.usage import ModelCard, Ttl, Usage
 
 __all__ = ["Announced", "Found", "Once", "Segment", "Sent", "State", "Trouble", "TroubleKind", "Turn", "changed"]

@@ -11,7 +11,8 @@ from agentloop.crash_points import reached
 from agentloop.policies.facts import HeadTailMatches
 from agentloop.ports import Answer, Blobs, ToolRunner, Wakes, never
 from agentloop.types.blocks import Call
-from agentloop.types.events import ToolCard, ToolFinished, ToolStarted
+from agentloop.types.events import ToolFinished, ToolStarted
+from agentloop.types.tools import ToolCard
 
 _NO_TOOL = ToolCard(name="")
 SEEN_ONCE = '[shown whole this once; facts take its place in later turns, and recall(handle="{}") gives any of it back]'

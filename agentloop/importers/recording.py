@@ -9,7 +9,7 @@ from agentloop.importers.call_ids import CallIds
 from agentloop.types import blocks
 from agentloop.types.base import Json, plain_json
 from agentloop.types.blocks import Block, Blocks
-from agentloop.types.events import ToolCard
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import Usage
 
 

@@ -17,10 +17,12 @@ from agentloop.leaves.world import World
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import RECALL, Blocks
-from agentloop.types.events import Fallback, Limits, SessionStarted, ToolCard
+from agentloop.types.events import Fallback, SessionStarted
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import DELEGATE, KIND, LeafOf, LeafSettings, Mode
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard
 from agentloop.version import __version__
 

@@ -21,8 +21,9 @@ from agentloop.ports import Answer, ModelClient, ToolRunner, Wakes, never
 from agentloop.tooling import Registry
 from agentloop.types.base import Json
 from agentloop.types.blocks import RECALL, Blocks, Call
-from agentloop.types.events import Event, InputGiven, ModelReplied, SessionResumed, SessionStarted, ToolCard
+from agentloop.types.events import Event, InputGiven, ModelReplied, SessionResumed, SessionStarted
 from agentloop.types.leaves import Mode
+from agentloop.types.tools import ToolCard
 
 _CARRIED_ON = frozenset({None, "interrupted"})
 """Outcomes behind which a leaf goes on: it was stopped from outside. Any other is its outcome."""

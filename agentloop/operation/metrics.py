@@ -9,16 +9,7 @@ from typing import Any
 from agentloop.core.state import State
 from agentloop.errors import ConfigError
 from agentloop.operation.standing import Standing
-from agentloop.types.events import (
-    CallHeld,
-    Compacted,
-    Event,
-    FellBack,
-    ModelFailed,
-    ModelReplied,
-    SessionEnded,
-    ToolFinished,
-)
+from agentloop.types.events import CallHeld, Compacted, Event, FellBack, ModelFailed, ModelReplied, SessionEnded, ToolFinished
 from agentloop.types.usage import Usage
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -18,7 +18,8 @@ from agentloop.report import Report, Usd
 from agentloop.report import report as bill_of
 from agentloop.types import blocks
 from agentloop.types.base import Frozen, compact
-from agentloop.types.events import Effect, Event, ModelFailed, SessionResumed, SessionStarted, ToolFinished, ToolStarted
+from agentloop.types.events import Event, ModelFailed, SessionResumed, SessionStarted, ToolFinished, ToolStarted
+from agentloop.types.tools import Effect
 
 MARKDOWN, JSON = "report.md", "report.json"
 INPUT_CHARS = 400

@@ -20,13 +20,13 @@ from pydantic import Field
 from agentloop.types.base import Frozen, Json
 from agentloop.types.grants import Grants
 from agentloop.types.leaves import LeafOf, LeafRun
+from agentloop.types.limits import Limits
+from agentloop.types.past import Prior
 from agentloop.types.request import Breakpoint, Failure, Prefix, Purpose, Reply
-from agentloop.types.usage import ModelCard, Ttl
+from agentloop.types.tools import Effect, ToolCard
+from agentloop.types.usage import ModelCard
 
 SCHEMA_VERSION = 1
-
-Effect = Literal["read", "idempotent", "once"]
-"""What running a tool call twice means: nothing, nothing if the key is the same, or a second effect in the world."""
 
 Outcome = Literal[
     "completed",
@@ -49,63 +49,6 @@ ToolOutcome = Literal["ok", "error", "invalid", "timeout", "unknown", "denied"]
 
 Because = Literal["unavailable", "model_not_found", "refused"]
 """Why another model takes over."""
-
-FactsMode = Literal["facts", "see_once", "keep"]
-"""How the model is shown a large result: as facts; whole in the next request and as facts ever after; whole."""
-
-
-class FactsSettings(Frozen):
-    """What a tool says about the facts of its large results."""
-
-    fields: tuple[str, ...] = ()
-    """JSON fields that matter, by name or by a path with dots; lists are passed through."""
-    over_tokens: int | None = Field(default=None, ge=50)
-    """A result of at most this many tokens is shown whole; None: as the session's policy says."""
-    share: float | None = Field(default=None, gt=0, le=1)
-    """What is shown of a larger one, at most."""
-    keep_lines: tuple[str, ...] = ()
-    """Words whose lines are always kept."""
-    model: str | None = None
-    """A cheap model that is asked for the facts; those made without one stand in where it fails."""
-    ask: str = ""
-    """What that model is told to look for, in a sentence."""
-    see_once: bool = False
-    """The next request carries a large result whole; from then on its facts take its place."""
-
-    @property
-    def mode(self) -> FactsMode:
-        """How large results are shown, as these settings say."""
-        return "see_once" if self.see_once else "facts"
-
-
-class ToolCard(Frozen):
-    """What a tool declared about itself, beyond the definition that the model sees."""
-
-    name: str
-    effect: Effect = "once"
-    timeout_s: float = 60.0
-    takes_s: float | None = None
-    """How long a call takes, where that is known beforehand: the cache is kept warm meanwhile, if that pays."""
-    facts: str = "facts"
-    facts_settings: FactsSettings | None = None
-    facts_card: ModelCard | None = None
-    """The model that its `facts_settings` names."""
-    outward: bool = False
-    """It speaks to the world outside: mail, posts, payments."""
-    untrusted: bool = False
-    """Its results hold what strangers wrote."""
-
-
-class Limits(Frozen):
-    """Where a session stops. None: no limit."""
-
-    max_turns: int | None = None
-    max_budget_usd: Decimal | None = None
-    max_wall_s: float | None = None
-    max_tokens: int = 64_000
-    """Output tokens of one reply, thinking included."""
-    max_session_tokens: int | None = None
-    """Tokens of all requests together, in and out, cached ones too."""
 
 
 class Decision(Frozen):
@@ -131,30 +74,6 @@ class RawResult(Frozen):
     """Estimated tokens of the whole result, had the model been shown it."""
     extractor: str = "whole"
     left_out: str = ""
-
-
-class PastSession(Frozen):
-    """How many gaps there were between a past session's requests, and how many of them an entry of the cache outlives."""
-
-    gaps: int
-    within_5m: int
-    within_1h: int
-
-    def within(self, ttl: Ttl) -> int:
-        """Those that an entry of this life outlives."""
-        return self.within_5m if ttl == "5m" else self.within_1h
-
-
-class Prior(Frozen):
-    """What was known of an agent's sessions when one more of them started."""
-
-    sessions: tuple[PastSession, ...] = ()
-    """Its last ones, newest first."""
-    starts_s: tuple[float, ...] = ()
-    """Seconds from the last request of a session with this very prefix to the start of the next, newest first: the first is the
-    one before this start."""
-    next_start_s: float | None = None
-    """Seconds to the next start that the agent's schedule announces, where that is within the hour."""
 
 
 class Fallback(Frozen):

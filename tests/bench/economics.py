@@ -27,7 +27,8 @@ from agentloop.importers.recording import Recording, Step
 from agentloop.policies import PolicySettings
 from agentloop.types import blocks
 from agentloop.types.blocks import Call
-from agentloop.types.events import Decision, FactsSettings
+from agentloop.types.events import Decision
+from agentloop.types.tools import FactsSettings
 from agentloop.types.usage import ModelCard
 from agentloop.whatif.driver import play
 from agentloop.whatif.grid import Cell, Choice, Row, cells

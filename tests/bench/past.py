@@ -15,7 +15,7 @@ from agentloop.importers import neutral
 from agentloop.policies import FourMarks, PolicySettings, Rent, Whole
 from agentloop.prior import counted
 from agentloop.recorded import started
-from agentloop.types.events import Prior
+from agentloop.types.past import Prior
 from agentloop.types.usage import ModelCard
 from agentloop.whatif.driver import Played, play
 from tests.bench.traces import sessions

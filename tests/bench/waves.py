@@ -33,7 +33,7 @@ from agentloop.recorded import FIRST_DAY
 from agentloop.testing import ScriptedModel, card, given, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
-from agentloop.types.events import ToolCard
+from agentloop.types.tools import ToolCard
 from agentloop.waves.flights import Flights, tag
 from agentloop.waves.journal import Journal
 from agentloop.waves.policy import Course

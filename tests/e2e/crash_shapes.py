@@ -12,7 +12,7 @@ from agentloop.policies import (
     PolicySettings,
 )
 from agentloop.testing import card
-from agentloop.types.events import Limits
+from agentloop.types.limits import Limits
 from tests.property.histories import CallSpec, Scenario, Step
 
 PLAIN = PolicySettings(compaction=Never())

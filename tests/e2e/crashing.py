@@ -26,7 +26,8 @@ from agentloop.errors import LogWriteFailed
 from agentloop.ports import Answer, Blobs, Log, ToolRunner, Wakes, never
 from agentloop.replay import replay
 from agentloop.types.blocks import Call
-from agentloop.types.events import Event, ModelRequested, SessionEnded, ToolCard, ToolFinished
+from agentloop.types.events import Event, ModelRequested, SessionEnded, ToolFinished
+from agentloop.types.tools import ToolCard
 from tests.e2e import agent_lives
 from tests.e2e.crash_shapes import SHAPES
 from tests.property.histories import Played, World, play, told

@@ -11,7 +11,8 @@ from agentloop.emulator.playbook import Playbook
 from agentloop.replay import replay
 from agentloop.testing import NOON, FixedClock
 from agentloop.tooling import tool
-from agentloop.types.events import ModelRequested, Prior, SessionStarted
+from agentloop.types.events import ModelRequested, SessionStarted
+from agentloop.types.past import Prior
 
 TURNS = 6
 

@@ -23,7 +23,8 @@ from agentloop.policies import PolicySettings
 from agentloop.replay import replay
 from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.tooling import Registry
-from agentloop.types.events import Event, FellBack, Limits, ToolStarted
+from agentloop.types.events import Event, FellBack, ToolStarted
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Reply
 
 PLAYBOOK = {

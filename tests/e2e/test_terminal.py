@@ -11,7 +11,8 @@ from agentloop.sessions import Sessions
 from agentloop.testing import NOON, calls_tool, says
 from agentloop.testing import given as said
 from agentloop.testing import started as begun
-from agentloop.types.events import CallHeld, Compacted, Decision, RawResult, SessionEnded, ToolCard
+from agentloop.types.events import CallHeld, Compacted, Decision, RawResult, SessionEnded
+from agentloop.types.tools import ToolCard
 from tests.e2e.workplace import agentloop, workspace
 from tests.unit.lines import answered, asked, failed, finished, started_call
 

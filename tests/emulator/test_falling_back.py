@@ -27,7 +27,8 @@ from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.tooling import Registry, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block, text, tool_use
-from agentloop.types.events import Event, FellBack, Limits, ModelRequested, SessionResumed
+from agentloop.types.events import Event, FellBack, ModelRequested, SessionResumed
+from agentloop.types.limits import Limits
 from agentloop.types.usage import ModelCard
 from tests.emulator.conftest import MODELS
 

@@ -24,7 +24,8 @@ from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.tooling import Registry, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block, text, tool_use
-from agentloop.types.events import Limits, ModelFailed, ModelReplied, SessionResumed, ToolFinished
+from agentloop.types.events import ModelFailed, ModelReplied, SessionResumed, ToolFinished
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Reply
 from agentloop.types.usage import ModelCard
 from tests.emulator.conftest import MODEL, MODELS

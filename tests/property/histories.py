@@ -49,19 +49,18 @@ from agentloop.types.base import Json
 from agentloop.types.blocks import Block
 from agentloop.types.events import (
     Event,
-    FactsSettings,
     Fallback,
     InputGiven,
-    Limits,
     ModelFailed,
     ModelRequested,
     SessionEnded,
     SessionResumed,
     SessionStarted,
-    ToolCard,
     body_data,
 )
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Prefix, Reply
+from agentloop.types.tools import FactsSettings, ToolCard
 from agentloop.types.usage import ModelCard, Prices, Usage
 
 T = TypeVar("T")

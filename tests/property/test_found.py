@@ -10,7 +10,8 @@ from agentloop.policies import EveryTurn, FourMarks, HardBudget, KeepPairs, Mode
 from agentloop.report import report
 from agentloop.testing import card
 from agentloop.types.base import Json
-from agentloop.types.events import Compacted, Limits, ModelRequested, SessionEnded, ToolFinished
+from agentloop.types.events import Compacted, ModelRequested, SessionEnded, ToolFinished
+from agentloop.types.limits import Limits
 from agentloop.types.usage import Usage
 from tests.property.histories import GO_ON, CallSpec, Played, Scenario, Step, play
 

@@ -34,7 +34,6 @@ from agentloop.types.events import (
     Event,
     FellBack,
     InputGiven,
-    Limits,
     ModelFailed,
     ModelReplied,
     ModelRequested,
@@ -43,6 +42,7 @@ from agentloop.types.events import (
     ToolFinished,
     ToolStarted,
 )
+from agentloop.types.limits import Limits
 from agentloop.types.usage import ModelCard, Usage
 from tests.property.api_rules import MessagesApi, Turn, merged, without_mark
 from tests.property.histories import (

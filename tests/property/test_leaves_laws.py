@@ -23,8 +23,9 @@ from agentloop.testing import events, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
-from agentloop.types.events import Event, Limits
+from agentloop.types.events import Event
 from agentloop.types.grants import Grant, Grants
+from agentloop.types.limits import Limits
 from tests.property import test_waves_laws as waves_laws
 from tests.unit.leaves_of import LONG, Api, Hasty, Office, leaves, script, task
 

@@ -12,8 +12,8 @@ from agentloop.crash_points import reached
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block
-from agentloop.types.events import ToolCard
 from agentloop.types.request import Failure, FailureKind, Reply
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import ModelCard, Usage
 from tests.property.api_rules import MessagesApi
 from tests.simulator.chance import Chance, weighted

@@ -28,7 +28,6 @@ from agentloop.types.events import (
     Event,
     Fallback,
     InputGiven,
-    Limits,
     ModelReplied,
     ModelRequested,
     SessionEnded,
@@ -38,7 +37,7 @@ from agentloop.types.events import (
     ToolStarted,
 )
 from agentloop.types.grants import Grant, Grants
-from agentloop.types.limits import SharedLimits
+from agentloop.types.limits import Limits, SharedLimits
 from agentloop.types.request import Prefix
 from agentloop.types.usage import ModelCard
 from tests.property.histories import OTHER

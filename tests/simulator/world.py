@@ -12,7 +12,8 @@ from agentloop.ports import Answer, Wakes, never
 from agentloop.testing import NOON
 from agentloop.types.base import compact
 from agentloop.types.blocks import Call
-from agentloop.types.events import Body, Event, ToolCard, ToolFinished, ToolStarted, body_data
+from agentloop.types.events import Body, Event, ToolFinished, ToolStarted, body_data
+from agentloop.types.tools import ToolCard
 from tests.simulator.chance import Chance, weighted
 
 

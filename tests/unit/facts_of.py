@@ -4,7 +4,7 @@ from typing import Any
 
 from agentloop.policies import ByKind
 from agentloop.types.blocks import Call
-from agentloop.types.events import FactsSettings
+from agentloop.types.tools import FactsSettings
 
 FAMILY = "claude-4.7-plus"
 HANDLE = "0123456789abcdef" * 4

@@ -14,8 +14,10 @@ from agentloop.errors import AgentLoopError, SessionHeld, UsageError
 from agentloop.operation.reports import JSON, MARKDOWN, RunReport, run_report, write
 from agentloop.sessions import Sessions
 from agentloop.testing import NOON, FixedClock, calls_tool, events, given, says, started
-from agentloop.types.events import CallHeld, Event, Limits, SessionEnded, ToolCard
+from agentloop.types.events import CallHeld, Event, SessionEnded
 from agentloop.types.jobs import Job
+from agentloop.types.limits import Limits
+from agentloop.types.tools import ToolCard
 from agentloop.unattended import run_job
 from agentloop.workspace import Settings, configuration
 from tests.e2e.workplace import workspace

@@ -14,8 +14,9 @@ from agentloop.errors import ConfigError, PromptError, UsageError
 from agentloop.policies import recorded
 from agentloop.replay import replay
 from agentloop.types.blocks import Call
-from agentloop.types.events import CallAnswered, CallHeld, ToolCard, ToolFinished, ToolStarted
+from agentloop.types.events import CallAnswered, CallHeld, ToolFinished, ToolStarted
 from agentloop.types.grants import Grant, Grants
+from agentloop.types.tools import ToolCard
 from tests.unit.unattended_of import Desk, script
 
 PAY = ("pay", {"to": "Ann", "amount": 5})

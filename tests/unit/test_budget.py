@@ -7,7 +7,8 @@ from agentloop.core.state import State
 from agentloop.policies import HardBudget
 from agentloop.testing import NOON, card, given, reply, started
 from agentloop.types.blocks import text
-from agentloop.types.events import Limits, SessionEnded, SessionResumed
+from agentloop.types.events import SessionEnded, SessionResumed
+from agentloop.types.limits import Limits
 from agentloop.types.usage import Prices
 from tests.unit.lines import after, answered, asked, failed, used, words
 

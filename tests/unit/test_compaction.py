@@ -15,7 +15,8 @@ from agentloop.core.state import State
 from agentloop.policies import EveryTurn, KeepPairs, Never, Rent, from_settings, preset
 from agentloop.testing import NOON, given, reply, started
 from agentloop.types.blocks import text
-from agentloop.types.events import Body, Decision, Event, Limits
+from agentloop.types.events import Body, Decision, Event
+from agentloop.types.limits import Limits
 from agentloop.types.usage import ModelCard, Ttl, Usage
 from tests.unit.lines import after, answered, asked, cut, unit_card, used, words
 

@@ -10,7 +10,8 @@ from agentloop.core.view import messages
 from agentloop.policies import EveryTurn, KeepPairs, ModelLedger, Never, PolicySettings
 from agentloop.testing import NOON, calls_tool, card, given, reply, says, started
 from agentloop.types.blocks import assistant, text, tool_use, user
-from agentloop.types.events import InputGiven, Limits
+from agentloop.types.events import InputGiven
+from agentloop.types.limits import Limits
 from agentloop.types.request import FailureKind, Reply
 from tests.unit.lines import after, answered, asked, cut, failed, finished
 

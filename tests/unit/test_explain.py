@@ -16,19 +16,10 @@ from agentloop.reenact import reenact
 from agentloop.testing import NOON, calls_tool, card, given, reply, says, started
 from agentloop.trimmed import trimmed
 from agentloop.types.blocks import text
-from agentloop.types.events import (
-    Compacted,
-    Decision,
-    Event,
-    FactsSettings,
-    ModelRequested,
-    PastSession,
-    Prior,
-    RawResult,
-    ResultExtracted,
-    ToolCard,
-)
+from agentloop.types.events import Compacted, Decision, Event, ModelRequested, RawResult, ResultExtracted
+from agentloop.types.past import PastSession, Prior
 from agentloop.types.request import Breakpoint
+from agentloop.types.tools import FactsSettings, ToolCard
 from agentloop.types.usage import Usage
 from tests.property.recordings import SYSTEM, recordings
 from tests.unit.lines import after, answered, asked, failed, finished, unit_card, used, words

@@ -22,7 +22,6 @@ from agentloop.types.base import Json
 from agentloop.types.blocks import Block, Call
 from agentloop.types.events import (
     Event,
-    FactsSettings,
     ModelFailed,
     ModelRequested,
     RawResult,
@@ -32,6 +31,7 @@ from agentloop.types.events import (
     ToolFinished,
 )
 from agentloop.types.request import Failure
+from agentloop.types.tools import FactsSettings
 from tests.unit.lines import after, answered, asked, finished, started_call
 
 FAMILY = "claude-4.7-plus"

@@ -5,7 +5,7 @@ from agentloop.policies import ByKind, HeadTailMatches, PolicySettings, from_set
 from agentloop.policies.facts import cutting
 from agentloop.testing import given, started
 from agentloop.types.blocks import Call
-from agentloop.types.events import FactsSettings
+from agentloop.types.tools import FactsSettings
 from tests.unit.facts_of import FAMILY, HANDLE, NOTE, facts
 from tests.unit.lines import after
 

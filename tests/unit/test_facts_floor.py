@@ -10,7 +10,8 @@ from agentloop.policies.facts.floor import floor, misses
 from agentloop.testing import given, reply, started
 from agentloop.types import blocks
 from agentloop.types.blocks import Call
-from agentloop.types.events import Limits, RawResult
+from agentloop.types.events import RawResult
+from agentloop.types.limits import Limits
 from tests.unit.facts_of import FAMILY, HANDLE
 from tests.unit.lines import after, answered, asked, finished, started_call, unit_card
 

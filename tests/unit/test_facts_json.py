@@ -1,6 +1,6 @@
 import json
 
-from agentloop.types.events import FactsSettings
+from agentloop.types.tools import FactsSettings
 from tests.unit.facts_of import NOTE, facts
 
 ORDERS = [

@@ -6,8 +6,10 @@ from agentloop.core.folding import evolve, fold
 from agentloop.core.state import Sent
 from agentloop.testing import NOON, calls_tool, card, events, given, reply, says, started
 from agentloop.types.blocks import text, tool_result, tool_use
-from agentloop.types.events import Decision, InputGiven, Limits, Outcome, SessionEnded, SessionResumed, ToolCard
+from agentloop.types.events import Decision, InputGiven, Outcome, SessionEnded, SessionResumed
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import Prices
 from tests.unit.lines import after, answered, asked, cut, failed, finished, started_call, used, words
 

@@ -22,8 +22,10 @@ from agentloop.report import report
 from agentloop.testing import reply
 from agentloop.tooling import Registry, tool
 from agentloop.types.blocks import Call
-from agentloop.types.events import Event, Limits, ModelFailed, ModelReplied, SessionStarted, ToolCard, ToolStarted
+from agentloop.types.events import Event, ModelFailed, ModelReplied, SessionStarted, ToolStarted
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import Usage
 from tests.unit.waited import Waited, waited
 

@@ -11,7 +11,7 @@ from agentloop.core.lifetimes import planned
 from agentloop.core.state import State
 from agentloop.policies import FourMarks, PolicySettings, recorded
 from agentloop.testing import calls_tool, given, started
-from agentloop.types.events import PastSession, Prior
+from agentloop.types.past import PastSession, Prior
 from agentloop.types.usage import Prices
 from tests.unit.lines import after, answered, asked, finished, started_call, unit_card, words
 

@@ -20,17 +20,8 @@ from agentloop.testing import NOON, FixedClock, ScriptedModel, calls_tool, given
 from agentloop.tooling import Registry, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import text, tool_use
-from agentloop.types.events import (
-    Body,
-    Compacted,
-    Event,
-    Limits,
-    ModelFailed,
-    ModelReplied,
-    ModelRequested,
-    SessionEnded,
-    ToolFinished,
-)
+from agentloop.types.events import Body, Compacted, Event, ModelFailed, ModelReplied, ModelRequested, SessionEnded, ToolFinished
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Reply
 
 PLAIN = PolicySettings(compaction=Never())

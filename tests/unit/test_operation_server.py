@@ -16,7 +16,8 @@ from agentloop.errors import ConfigError
 from agentloop.operation import Heart, Metrics, Standing, tables
 from agentloop.operation.health import BEATS_MISSED, LEAST_FREE_BYTES, stale_hearts
 from agentloop.testing import NOON, calls_tool, events, given, says, started
-from agentloop.types.events import SessionEnded, SessionStarted, ToolCard
+from agentloop.types.events import SessionEnded, SessionStarted
+from agentloop.types.tools import ToolCard
 from tests.unit.lines import answered, asked, failed, finished
 
 WELL = Standing(heartbeat_at=NOON, every_s=20, queued={"main": 2}, oldest_queued_at=NOON - timedelta(minutes=1))

@@ -13,7 +13,7 @@ from agentloop.policies import ModelLedger, PolicySettings
 from agentloop.testing import card, events, given, reply, started
 from agentloop.types import blocks
 from agentloop.types.blocks import Block, text, tool_use
-from agentloop.types.events import Limits
+from agentloop.types.limits import Limits
 from tests.property.recordings import SYSTEM, steady
 from tests.unit.lines import answered, asked, failed, finished, used
 

@@ -7,7 +7,8 @@ import pytest
 from agentloop.prior import MOST_SESSIONS, Whose, prior
 from agentloop.sessions import Sessions
 from agentloop.testing import NOON, calls_tool, given, says, started
-from agentloop.types.events import Body, PastSession, Prior
+from agentloop.types.events import Body
+from agentloop.types.past import PastSession, Prior
 from tests.unit.lines import answered, asked, finished
 
 NOW = NOON + timedelta(days=1)

@@ -4,7 +4,7 @@ from agentloop.recorded import ENDS_HERE, RecordedTools, RecordedUser, started
 from agentloop.testing import NOON, card
 from agentloop.types import blocks
 from agentloop.types.blocks import Call, text
-from agentloop.types.events import ToolCard
+from agentloop.types.tools import ToolCard
 
 TOOLS = tuple({"name": name, "description": name, "input_schema": {"type": "object"}} for name in ("look", "recall"))
 DECLARED = ToolCard(name="recall", effect="once", facts="keep", facts_card=card())

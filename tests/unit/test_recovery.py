@@ -8,7 +8,8 @@ from agentloop.engine.recovery import UNKNOWN, Interrupted, interrupted, left_op
 from agentloop.testing import given, reply, says, started
 from agentloop.tooling import Registry, tool
 from agentloop.types.blocks import tool_use
-from agentloop.types.events import Effect, ModelFailed, SessionEnded, ToolFinished, ToolStarted
+from agentloop.types.events import ModelFailed, SessionEnded, ToolFinished, ToolStarted
+from agentloop.types.tools import Effect
 from tests.unit.lines import after, answered, asked, finished, started_call
 
 

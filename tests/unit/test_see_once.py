@@ -22,7 +22,8 @@ from agentloop.testing import NOON, card, given, reply, started
 from agentloop.tooling import tool
 from agentloop.types import blocks
 from agentloop.types.blocks import Block, text, tool_use
-from agentloop.types.events import Event, Limits, RawResult
+from agentloop.types.events import Event, RawResult
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix, Request
 from agentloop.types.usage import ModelCard
 from tests.e2e.workplace import workspace

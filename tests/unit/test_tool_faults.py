@@ -27,7 +27,8 @@ from agentloop.testing import NOON, FixedClock, ScriptedModel, calls_tool, given
 from agentloop.tooling import Registry, Tool, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import text, tool_use
-from agentloop.types.events import InputGiven, Limits, ToolFinished
+from agentloop.types.events import InputGiven, ToolFinished
+from agentloop.types.limits import Limits
 from agentloop.types.request import Prefix
 from tests.unit.lines import after
 

@@ -20,7 +20,7 @@ from agentloop.testing import NOON, calls_tool, card, given, reply, started
 from agentloop.tooling import MAX_TOOLS, SEARCH_TOOL, Registry, Tool, tool
 from agentloop.types import blocks
 from agentloop.types.base import Json
-from agentloop.types.events import Limits
+from agentloop.types.limits import Limits
 from agentloop.types.request import Breakpoint, Prefix, Request
 from agentloop.workspace import ToolSearch
 from tests.unit.lines import after, answered, asked, cut, finished

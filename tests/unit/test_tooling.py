@@ -11,7 +11,7 @@ from agentloop.errors import RegistryError
 from agentloop.tooling import Registry, Tool, as_tool, current_call, tool
 from agentloop.types.base import Json
 from agentloop.types.blocks import Call
-from agentloop.types.events import FactsSettings, ToolCard
+from agentloop.types.tools import FactsSettings, ToolCard
 
 
 @tool

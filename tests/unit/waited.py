@@ -17,8 +17,10 @@ from agentloop.testing import NOON, FixedClock, given, started
 from agentloop.types import blocks
 from agentloop.types.base import Json
 from agentloop.types.blocks import Block, Call
-from agentloop.types.events import Event, Limits, ModelFailed, ModelReplied, ModelRequested, ToolCard
+from agentloop.types.events import Event, ModelFailed, ModelReplied, ModelRequested
+from agentloop.types.limits import Limits
 from agentloop.types.request import Failure, Reply
+from agentloop.types.tools import ToolCard
 from agentloop.types.usage import Usage
 
 LINE = "A line of page {page}, and what it costs is 12.50 EUR.\n"

@@ -15,7 +15,8 @@ from agentloop.core.state import State
 from agentloop.policies.facts import asked, budget, cutting, floor, seen
 from agentloop.types.base import Settings, compact
 from agentloop.types.blocks import Call
-from agentloop.types.events import FactsSettings, RawResult
+from agentloop.types.events import RawResult
+from agentloop.types.tools import FactsSettings
 
 __all__ = ["ByKind", "Facts", "FactsSettings", "HeadTailMatches", "Whole"]
 
