@@ -27,7 +27,7 @@ from agentloop.errors import UsageError
 from agentloop.leaves import routed
 from agentloop.leaves.world import World, at_hand
 from agentloop.origins import Origins
-from agentloop.policies import PolicySettings, from_settings, preset, recorded
+from agentloop.policies import PolicySettings, recorded
 from agentloop.ports import Clock, Log, Purse, SessionStore
 from agentloop.prior import Whose, prior
 from agentloop.provider import Clients
@@ -115,7 +115,7 @@ class Agent:
         )
         self.settings = self.configuration.settings
         self._own_policies = policies if isinstance(policies, Policies) else None
-        self.policy_settings = self._policy_settings(policies)
+        self.policy_settings = freeze.policy_settings(policies, self.settings)
         self._system = system
         self._clock = clock or SystemClock()
         self._on_event, self._on_leaf_event = on_event, on_leaf_event
@@ -123,21 +123,6 @@ class Agent:
         self._origins = Origins(self.workspace, self.settings.database_url)
         self._models = model_table.chosen(self.settings.price_table)
         self.model: Model = model_table.find(self.settings.model, self._models)
-
-    def _policy_settings(self, policies: str | PolicySettings | Policies | None) -> PolicySettings:
-        if isinstance(policies, PolicySettings):
-            return policies
-        s = self.settings
-        return from_settings(
-            preset(policies if isinstance(policies, str) else s.policy),
-            keep_pairs=s.keep_pairs,
-            static_ttl=s.static_ttl,
-            state_ttl=s.state_ttl,
-            tail_ttl=s.tail_ttl,
-            facts_over_tokens=s.facts_over_tokens,
-            facts_share=s.facts_share,
-            state_written_by=s.state,
-        )
 
     # what the user calls
 
@@ -275,14 +260,12 @@ class Agent:
     @contextmanager
     def _ready(self, session_id: str) -> "Iterator[_Ready]":
         """What a session needs besides its log. Raises UsageError, before anything is written."""
-        with self.registry(session_id) as registry, self._observers() as (observe, of_leaves):
-            yield _Ready(registry, self.root(session_id), observe, of_leaves)
-
-    @contextmanager
-    def _observers(self) -> Iterator[tuple[Observer, Observer]]:
-        told, of_leaves = self._on_event, self._on_leaf_event
-        with callbacks.isolated(told, _warn) as first, callbacks.isolated(of_leaves, _warn) as second:
-            yield first, callbacks.one_by_one(second)
+        with (
+            self.registry(session_id) as registry,
+            callbacks.isolated(self._on_event, _warn) as observe,
+            callbacks.isolated(self._on_leaf_event, _warn) as of_leaves,
+        ):
+            yield _Ready(registry, self.root(session_id), observe, callbacks.one_by_one(of_leaves))
 
     def _run(
         self, session_id: str, log: Log, clients: Clients, policies: Policies, ready: "_Ready", started: SessionStarted

@@ -12,12 +12,14 @@ from agentloop.adapters.sleeping import sleep_tool
 from agentloop.agents import AgentFile
 from agentloop.core import falling_back, results, tokens, wire
 from agentloop.core import prefix as prefixes
+from agentloop.core.choices import Policies
 from agentloop.core.parking import SLEEP
 from agentloop.core.state import State
 from agentloop.errors import PrefixUnstable
 from agentloop.knowledge import NAME as KNOWLEDGE
 from agentloop.knowledge import knowledge_tool
 from agentloop.leaves.tool import delegate_tool
+from agentloop.policies import PolicySettings, from_settings, preset
 from agentloop.ports import Blobs, Clock, News
 from agentloop.tooling import MAX_SEARCHED_TOOLS, MAX_TOOLS, Registry, Tool, as_tool
 from agentloop.types.base import compact
@@ -156,6 +158,23 @@ def refuse_secrets(made: Prefix, environment: Mapping[str, str], agent: str) -> 
             f"agent '{agent}': the {found[0]} holds the value of a secret from the environment\n"
             "take it out: a tool that needs it reads it from the environment when it runs"
         )
+
+
+def policy_settings(asked: str | PolicySettings | Policies | None, s: Settings) -> PolicySettings:
+    """The policies of a session: those that are asked for, or the preset of that name (of the setting, where none is named)
+    with what the settings say."""
+    if isinstance(asked, PolicySettings):
+        return asked
+    return from_settings(
+        preset(asked if isinstance(asked, str) else s.policy),
+        keep_pairs=s.keep_pairs,
+        static_ttl=s.static_ttl,
+        state_ttl=s.state_ttl,
+        tail_ttl=s.tail_ttl,
+        facts_over_tokens=s.facts_over_tokens,
+        facts_share=s.facts_share,
+        state_written_by=s.state,
+    )
 
 
 def limits(settings: Settings, card: ModelCard) -> Limits:
