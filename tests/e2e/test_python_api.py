@@ -75,7 +75,7 @@ def test_a_run_answers_with_text_cost_and_usage(tmp_path: Path, base_url: str, e
 
 
 def test_another_model_takes_over_where_that_is_asked_for(tmp_path: Path) -> None:
-    away = Faults.of({"model": "claude-sonnet-5-5", "fault": 529})
+    away = Faults.of({"model": "claude-sonnet-5-5", "fault": 529, "retry_after_ms": 1})
     emulator = Emulator(Playbook.from_data(PLAYBOOK), models(), faults=away)
     with running(emulator) as url:
         asked = agent(tmp_path, url, fallback_model="claude-opus-5-5,claude-haiku-5-5")
