@@ -15,8 +15,12 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 def new_id(agent: str, now: datetime) -> str:
     """An id that no session has: agent, time, and eight characters in case two start in one second."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", agent).strip("-_") or "session"
-    return f"{name[:60]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+    return f"{plain(agent)}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def plain(agent: str) -> str:
+    """An agent's name, as it can stand in an id."""
+    return (re.sub(r"[^A-Za-z0-9_-]+", "-", agent).strip("-_") or "session")[:60]
 
 
 def checked(session_id: str) -> str:

@@ -19,7 +19,7 @@ from agentloop.cli.options import (
     workspace_option,
 )
 from agentloop.cli.running import printing
-from agentloop.errors import EXIT_CODES, UsageError
+from agentloop.errors import EXIT_CODES, SessionHeld, UsageError
 from agentloop.types.base import Json
 
 if TYPE_CHECKING:
@@ -72,10 +72,14 @@ def run(
         return
     rules = Rules(gather_s=gather_s, deadline=_deadline(deadline, datetime.now(UTC)), sessions_at_once=at_once)
     with printing(workspace, ready.settings) as output:
-        ran = running.run(ready, who, SystemClock(), rules)
+        try:
+            ran = running.run(ready, who, SystemClock(), rules)
+        except KeyboardInterrupt:
+            click.echo(f"{who.wave_id}: stopped; its batches go on, and the same command carries it on", err=True)
+            raise
         data = _data(ready, who, ran, forecast)
         output.write((render.as_json(data) if as_json else _text(data)) + "\n")
-    ctx.exit(_exit_code(ran))
+    ctx.exit(_exit_code(who, ran))
 
 
 def _deadline(given: str | None, now: datetime) -> datetime | None:
@@ -148,7 +152,11 @@ def _text(data: Json) -> str:
     return render.safe("\n".join(lines))
 
 
-def _exit_code(ran: "Ran") -> int:
-    """That of the worst outcome: 0 where every session is done."""
-    codes = [EXIT_CODES[r.outcome] for r in ran.results.values()]
-    return max([*codes, *([1] if ran.failed else [])], default=0)
+def _exit_code(who: "Members", ran: "Ran") -> int:
+    """That of the worst outcome, as of a scheduled wave; 75 where it is a session that another process holds."""
+    from agentloop.waves.outcome import result
+
+    outcome = result(who.wave_id, ran.results, ran.failed, ran.log).outcome
+    if outcome == "interrupted" and any(isinstance(e, SessionHeld) for e in ran.failed.values()):
+        return SessionHeld.exit_code
+    return EXIT_CODES[outcome]

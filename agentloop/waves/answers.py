@@ -11,23 +11,28 @@ from agentloop.types.usage import ModelCard
 CardOf = Callable[[str], ModelCard | None]
 AT_ONCE = 0.0
 """Seconds after which an item that brought nothing is asked again."""
-_LEFT = {
+_NOT_BILLED = {
     "expired": "the batch expired before the item was done",
     "canceled": "the batch was cancelled before the item was done",
-    None: "the batch has no result for the item",
 }
 
 
 def answer(result: Json | None, body: bytes, card_of: CardOf) -> Reply | Failure:
     """The reply to this body; or a failure, which has no time for another attempt where none can help. None: there was no
-    line for the item."""
+    line for the item, or its batch is gone; whether it was billed then nobody knows."""
     kind = result.get("type") if result is not None else None
     if result is not None and kind == "succeeded":
         return _reply(result, body, card_of)
     if result is not None and kind == "errored":
         return _error(result, body)
-    said = _LEFT.get(kind, f"the item ended as '{kind}', which agentloop does not know")
-    return Failure(kind="unavailable", error_type=f"batch_{kind or 'missing'}", message=said, retry_in_s=AT_ONCE)
+    unknown = f"the item ended as '{kind}', which agentloop does not know" if kind else "the batch has no result for the item"
+    return Failure(
+        kind="unavailable",
+        error_type=f"batch_{kind or 'missing'}",
+        message=_NOT_BILLED.get(kind or "", unknown),
+        retry_in_s=AT_ONCE,
+        possibly_billed=kind not in _NOT_BILLED,
+    )
 
 
 def _reply(result: Json, body: bytes, card_of: CardOf) -> Reply | Failure:

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 
 from agentloop.core import costs
 from agentloop.core.costs import MILLION
-from agentloop.core.measuring import prefix_tokens
+from agentloop.core.folding import begin, evolve
+from agentloop.core.state import State
 from agentloop.core.wire import SYSTEM
 from agentloop.types.base import Frozen
-from agentloop.types.events import Event, ModelReplied, ModelRequested, SessionEnded, SessionStarted
+from agentloop.types.events import Compacted, Event, FellBack, ModelReplied, ModelRequested, SessionStarted
 from agentloop.types.usage import ModelCard, Ttl, Usage
 from agentloop.waves.tally import Tally
 
@@ -24,6 +26,7 @@ class SessionBill(Frozen):
     batched: int = 0
     """Replies that came out of batches."""
     cost_usd: Decimal = Decimal(0)
+    """All that the session has spent, its leaves and failed attempts too."""
     live_usd: Decimal = Decimal(0)
     """The same requests, had each been asked live: at live prices, and what a batch did not find in the cache read there."""
 
@@ -45,52 +48,60 @@ class WaveBill(Frozen):
 class _Reader:
     """One log, event by event."""
 
-    def __init__(self, start: SessionStarted) -> None:
-        self.bill = SessionBill(session_id=start.session_id)
+    def __init__(self, start: Event) -> None:
+        assert isinstance(start.body, SessionStarted)
+        self.bill = SessionBill(session_id=start.body.session_id)
         self.shares: list[Decimal] = []
-        self._card, self._tally = start.card, Tally(start.card)
-        self._asked_of = start.card
+        self._state = begin(start.body, start.at)
+        self._tally = Tally(self._state.card)
         self._static: Ttl | None = None
-        self._prefix_tokens = prefix_tokens(start.prefix, start.card)
+        self._is_cut = False
 
     def read(self, event: Event) -> None:
-        body = event.body
+        body, before = event.body, self._state
+        self._state = after = evolve(before, event)
+        dearer_usd, replies, batched = Decimal(0), 0, 0
         if isinstance(body, ModelRequested):
-            self._asked_of = body.asked_of or self._card
             self._static = next((b.ttl for b in body.breakpoints if b.message == SYSTEM), None)
-        elif isinstance(body, SessionEnded):
-            self.bill = self.bill.model_copy(update={"outcome": body.outcome})
+        elif isinstance(body, Compacted):
+            self._is_cut = True
+        elif isinstance(body, FellBack):  # another model has another cache
+            self._tally = Tally(after.card)
         elif isinstance(body, ModelReplied):
-            self._replied(body, event)
-
-    def _replied(self, body: ModelReplied, event: Event) -> None:
-        usage, card = body.reply.usage, body.reply.priced_by or self._asked_of
-        is_batch = usage.service_tier == "batch"
-        missed = Decimal(0)
-        if card.id == self._card.id and body.purpose in ("turn", "summary"):
-            before = self._known_before() if is_batch else self._tally
-            share = before.found(usage) if is_batch else None
-            if share is not None:
-                self.shares.append(share)
-                missed = _missed_usd(usage, before, card)
-            self._tally = self._tally.after(usage, event.at)
-        cost = costs.cost(usage, card)
-        live = costs.cost(usage.model_copy(update={"service_tier": None}), card) - missed if is_batch else cost
-        old = self.bill
+            replies, batched = 1, int(body.reply.usage.service_tier == "batch")
+            dearer_usd = self._replied(body, before, event.at)
+        old, spent = self.bill, after.spent_usd - before.spent_usd
         self.bill = old.model_copy(
             update={
-                "replies": old.replies + 1,
-                "batched": old.batched + is_batch,
-                "cost_usd": old.cost_usd + cost,
-                "live_usd": old.live_usd + live,
+                "outcome": after.outcome,
+                "replies": old.replies + replies,
+                "batched": old.batched + batched,
+                "cost_usd": old.cost_usd + spent,
+                "live_usd": old.live_usd + spent + dearer_usd,
             }
         )
 
-    def _known_before(self) -> Tally:
+    def _replied(self, body: ModelReplied, before: State, at: datetime) -> Decimal:
+        """By how much a live call would have been dearer."""
+        usage, missed = body.reply.usage, Decimal(0)
+        asked_of = before.pending.asked_of if before.pending is not None else None
+        card, is_batch = body.reply.priced_by or asked_of or before.card, usage.service_tier == "batch"
+        if card.id == before.card.id and body.purpose in ("turn", "summary"):
+            known = self._known_before(before) if is_batch else self._tally
+            share = known.found(usage) if is_batch and not self._is_cut else None
+            if share is not None:
+                self.shares.append(share)
+                missed = _missed_usd(usage, known, card)
+            self._tally, self._is_cut = self._tally.after(usage, at), False
+        if not is_batch:
+            return Decimal(0)
+        return costs.cost(usage.model_copy(update={"service_tier": None}), card) - costs.cost(usage, card) - missed
+
+    def _known_before(self, state: State) -> Tally:
         """What the session carried; of its first request, the prefix, which another session had written."""
-        if self._tally.turns or self._static is None or self._prefix_tokens < self._card.min_cacheable_tokens:
+        if self._tally.turns or self._static is None or state.prefix_tokens < state.card.min_cacheable_tokens:
             return self._tally
-        return self._tally.only(self._prefix_tokens, self._static)
+        return self._tally.only(state.prefix_tokens, self._static)
 
 
 def _missed_usd(usage: Usage, before: Tally, card: ModelCard) -> Decimal:
@@ -124,9 +135,7 @@ def bill(logs: Iterable[Iterable[Event]]) -> tuple[WaveBill, list[SessionBill]]:
 
 def _read(log: Iterable[Event]) -> _Reader:
     events = iter(log)
-    start = next(events).body
-    assert isinstance(start, SessionStarted)
-    reader = _Reader(start)
+    reader = _Reader(next(events))
     for event in events:
         reader.read(event)
     return reader

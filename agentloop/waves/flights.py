@@ -4,7 +4,8 @@ What is about to be asked is in the wave's log before a batch is made. A batch o
 looked for among those of the API by its time and size; that it is ours, its results say, by their custom ids.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,14 +17,14 @@ from agentloop.core import wire
 from agentloop.crash_points import reached
 from agentloop.ports import Clock
 from agentloop.types.base import Json, compact
-from agentloop.waves.journal import BatchEnded, BatchIntended, BatchMade, BatchMissed, Item, Journal
+from agentloop.waves.journal import AskedLive, BatchEnded, BatchIntended, BatchMade, BatchMissed, Item, Journal
 
 STREAMS = b',"stream":true}'
 """How the body of a request ends whose answer may come as a stream (`core/wire.py`); in a batch it may not."""
 LOOKS, LOOK_EVERY_S = 3, 5.0
 """How often a batch of which nobody knows is looked for, and the seconds in between."""
-BEFORE = timedelta(minutes=1)
-"""By how much the clocks of two machines may differ."""
+BEFORE = timedelta(hours=1)
+"""By how much our clock may be ahead of the API's."""
 AROUND_IT = 100
 """Bytes of a line of a batch besides the body of the request, at most."""
 SOONEST_S, LATEST_S = 1.0, 60.0
@@ -43,6 +44,9 @@ class Flight:
     made_at: float = 0.0
     has_ended: bool = False
     """As the wave's log says: its answers were handed out once."""
+    is_ours: bool = True
+    """False: it was found by its time and size, and may be somebody else's."""
+    is_cancelled: bool = False
     wanted: dict[str, Key] = field(default_factory=dict)
     """Custom ids of the items that a session waits for."""
 
@@ -65,6 +69,8 @@ class Flights:
         self._by_number: dict[int, Flight] = {}
         self._answers: dict[Key, tuple[int, str]] = {}
         self._never_sent: set[Key] = set()
+        self._batched: set[Key] = set()
+        """Requests that stood in a batch, or were about to, and were not asked live since."""
         self._number = 0
         for line in journal.lines:
             self._take_up(line)
@@ -74,15 +80,21 @@ class Flights:
             case BatchIntended(number=number):
                 self._number = number
                 self._by_number[number] = Flight(line, "")
-            case BatchMade(number=number, batch_id=batch_id):
+                self._batched |= {(i.session_id, i.digest) for i in line.items}
+            case BatchMade(number=number, batch_id=batch_id, found_again=found_again):
                 flight = self._by_number[number]
-                flight.batch_id = batch_id
+                flight.batch_id, flight.is_ours = batch_id, not found_again
                 self._answers |= {(i.session_id, i.digest): (number, i.custom_id) for i in flight.intended.items}
             case BatchMissed(number=number):
                 flight = self._by_number[number]
                 if not flight.batch_id:
                     self._never_sent |= {(i.session_id, i.digest) for i in flight.intended.items}
                 self._drop(number)
+            case AskedLive(requests=requests):
+                for key in requests:
+                    self._answers.pop(key, None)
+                self._never_sent.difference_update(requests)
+                self._batched.difference_update(requests)
             case BatchEnded(number=number):
                 self._by_number[number].has_ended = True
 
@@ -110,6 +122,14 @@ class Flights:
         self._by_number[number].wanted[custom_id] = key
         return True
 
+    def leave(self, keys: Iterable[Key]) -> None:
+        """These are about to be asked live: if the process dies meanwhile, nobody knows whether that was billed."""
+        known = tuple(key for key in keys if key in self._batched)
+        if known:
+            line = AskedLive(requests=known)
+            self._journal.append(line)
+            self._take_up(line)
+
     def send(self, bodies: dict[Key, bytes], live: int = 0, hits: Decimal | None = None) -> None:
         """Put these requests into one batch, or more where they are too many for one. `live` others are asked live; `hits` is
         the share that is expected. Raises BatchCallFailed."""
@@ -122,7 +142,7 @@ class Flights:
             intended = BatchIntended(number=self._number, items=items, at=self._clock.now(), live=live, hits=hits)
             self._journal.append(intended)
             reached("wave.intended")
-            self._by_number[self._number] = Flight(intended, "")
+            self._take_up(intended)
             lines = [_line(item.custom_id, bodies[key]) for item, key in zip(items, keys, strict=True)]
             self._make(intended, body_of(lines))
             for key in keys:
@@ -169,7 +189,20 @@ class Flights:
     def _candidate(self, intended: BatchIntended) -> Standing | None:
         """A batch of the right size and time that is not known to be another one."""
         others = frozenset(line.batch_id for line in self._journal.lines if isinstance(line, BatchMade))
-        return next(candidates(self._client, Sent(intended.at, len(intended.items), others), BEFORE), None)
+        found = candidates(self._client, Sent(intended.at, len(intended.items), others), BEFORE)
+        ours = {item.custom_id for item in intended.items}
+        return next((batch for batch in found if not self._is_anothers(batch, ours)), None)
+
+    def _is_anothers(self, batch: Standing, ours: set[str]) -> bool:
+        """Whether it has ended, and its results tell that it is somebody else's."""
+        if not batch.has_ended:
+            return False
+        try:
+            with closing(self._client.results(batch.id)) as lines:
+                first = next(lines, None)
+        except BatchCallFailed:
+            return False
+        return first is not None and first.get("custom_id") not in ours
 
     @property
     def wanted(self) -> list[Flight]:
@@ -181,21 +214,25 @@ class Flights:
         due = min((f.look_at for f in self.wanted), default=None)
         return None if due is None else max(0.0, round(due - self._clock.monotonic(), 3))
 
-    def look(self) -> list[Landed]:
-        """What the batches brought that have ended by now, for the sessions that wait. Raises BatchCallFailed."""
+    def look(self) -> Iterator[Landed]:
+        """What the batches brought that have ended by now, for the sessions that wait: each before the next one is looked at,
+        which may fail. Raises BatchCallFailed."""
         now = self._clock.monotonic()
-        due = [f for f in self.wanted if round(f.look_at - now, 3) <= 0]
-        landed = [Landed(f.intended.number, f.intended.at, self._looked_at(f, now)) for f in due]
-        return [found for found in landed if found.results]
+        for flight in [f for f in self.wanted if round(f.look_at - now, 3) <= 0]:
+            if results := self._looked_at(flight, now):
+                yield Landed(flight.intended.number, flight.intended.at, results)
 
     def _looked_at(self, flight: Flight, now: float) -> dict[Key, Json | None]:
+        batches = Batches(self._client, self._clock.now, self._sleep)
         try:
             batch = self._client.retrieve(flight.batch_id)
+            if batches.is_overdue(batch):
+                return self._gone(flight, f"batch {flight.batch_id} expired long ago and is still '{batch.status}'")
             if not batch.has_ended:
                 age = now - flight.made_at if flight.made_at else LATEST_S
                 flight.look_at = now + min(LATEST_S, max(SOONEST_S, age / 10))
                 return {}
-            with Batches(self._client, self._clock.now, self._sleep).results(batch) as lines:
+            with batches.results(batch) as lines:
                 results = {str(r.get("custom_id")): r.get("result") for r in lines}
         except BatchCallFailed as e:
             if e.trouble not in ("missing", "no_results"):
@@ -242,12 +279,14 @@ class Flights:
             flight.wanted.clear()
 
     def cancel(self) -> None:
-        """Let nothing further start: what is done stays, the rest comes back unanswered. Raises BatchCallFailed."""
-        for flight in [f for f in self.wanted if not f.has_ended]:
+        """Let nothing further start: what is done stays, the rest comes back unanswered. A batch that may be somebody else's
+        goes on. Raises BatchCallFailed."""
+        for flight in [f for f in self.wanted if f.is_ours and not f.has_ended and not f.is_cancelled]:
+            flight.is_cancelled = True
             try:
                 self._client.cancel(flight.batch_id)
             except BatchCallFailed as e:
-                if e.trouble != "refused":  # it has ended meanwhile: there is nothing to cancel
+                if e.trouble not in ("refused", "missing"):  # it has ended meanwhile, or is gone: there is nothing to cancel
                     raise
             flight.look_at = self._clock.monotonic() + SOONEST_S
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agentloop.agents import find_agent
 from agentloop.api import Agent
-from agentloop.errors import AgentLoopError, SessionHeld, SessionLost, StoreUnavailable
+from agentloop.errors import AgentLoopError, BatchStopped, SessionHeld, SessionLost, StoreUnavailable
 from agentloop.operation.aftermath import notifier
 from agentloop.operation.notices import KINDS, Notice, Notifier
 from agentloop.operation.observing import Observing
@@ -46,7 +46,11 @@ def _run(job: Job, workspace: Path, settings: Settings, clock: Clock, stopped: C
     assert job.inputs is not None
     who = running.members(agent.name, running.tasks(workspace / job.inputs, job.prompt), job.session_id)
     rules = Rules(deadline=job.deadline, stopped=stopped)
-    ran = running.run(agent, who, clock, rules, over=watching.close)
+    try:
+        ran = running.run(agent, who, clock, rules, over=watching.close)
+    except BatchStopped as e:  # it is tried again later
+        where = running.journal_of(workspace, settings.database_url, who.wave_id).where
+        return result(who.wave_id, {}, {who.wave_id: e}, where)
     return result(who.wave_id, ran.results, ran.failed, ran.log)
 
 

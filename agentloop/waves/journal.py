@@ -69,6 +69,14 @@ class BatchMissed(Frozen):
     reason: str
 
 
+class AskedLive(Frozen):
+    """Requests that stood in batches, or were about to, are asked live from now on: no batch has their answers any more."""
+
+    type: Literal["asked_live"] = "asked_live"
+    requests: tuple[tuple[str, str], ...]
+    """Of each, session id and digest."""
+
+
 class BatchEnded(Frozen):
     """Its answers were handed to their sessions. They stay where they are for 29 days, for a session that lost its own."""
 
@@ -89,7 +97,9 @@ class HitsMeasured(Frozen):
     """In the mean."""
 
 
-Line = Annotated[WaveStarted | BatchIntended | BatchMade | BatchMissed | BatchEnded | HitsMeasured, Field(discriminator="type")]
+Line = Annotated[
+    WaveStarted | BatchIntended | BatchMade | BatchMissed | AskedLive | BatchEnded | HitsMeasured, Field(discriminator="type")
+]
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 _SEALED = len(seal(b"\0" * 8))
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from agentloop.core.crashes import progress
-from agentloop.errors import SessionHeld
+from agentloop.errors import BatchStopped, SessionHeld
 from agentloop.ports import SessionStore
 from agentloop.result import Result
 from agentloop.types.events import Outcome, SessionEnded
@@ -50,11 +50,11 @@ def whole(outcomes: Mapping[Outcome, int], until: datetime | None = None) -> Who
 
 
 def result(wave_id: str, results: Mapping[str, Result], failed: Mapping[str, Exception], log: str) -> Result:
-    """What came of a run of it. A session that somebody else holds is asked for again later; another that could not run has
-    failed."""
+    """What came of a run of it. A session that somebody else holds, or for which the API does not answer, is asked for again
+    later; another that could not run has failed."""
     outcomes = Counter(r.outcome for r in results.values())
     for error in failed.values():
-        outcomes["interrupted" if isinstance(error, SessionHeld) else "failed"] += 1
+        outcomes[_without_result(error)] += 1
     found = whole(outcomes, min((r.until for r in results.values() if r.until is not None), default=None))
     first = next((f"; {session_id}: {error}" for session_id, error in failed.items()), "")
     return Result(
@@ -68,6 +68,12 @@ def result(wave_id: str, results: Mapping[str, Result], failed: Mapping[str, Exc
         log=log,
         until=found.until,
     )
+
+
+def _without_result(error: Exception) -> Outcome:
+    if isinstance(error, SessionHeld):
+        return "interrupted"
+    return "provider_unavailable" if isinstance(error, BatchStopped) else "failed"
 
 
 class Standing(NamedTuple):

@@ -54,6 +54,8 @@ class Room:
         self._at_once = at_once
         self._waiting: dict[str, Question] = {}
         self._flying: dict[Key, Question] = {}
+        self._open: dict[str, Question] = {}
+        """All that have no answer, wherever they are: one that the coordinator has just taken is in neither of the others."""
         self._left = 0
         self._stopped: BaseException | None = None
 
@@ -64,10 +66,12 @@ class Room:
         with self.changed:
             if self._stopped is not None:
                 return _told(self._stopped)
-            self._waiting[question.session_id] = question
+            self._waiting[question.session_id] = self._open[question.session_id] = question
             if self.is_quiet or len(self._waiting) == 1:
                 self.changed.notify_all()
-        return question.reply.get()
+        said = question.reply.get()
+        del self._open[question.session_id]
+        return said
 
     def leave(self) -> None:
         """A session is over."""
@@ -144,7 +148,7 @@ class Room:
         """No session is answered any more: each ends as interrupted, and can be resumed."""
         with self.changed:
             self._stopped = why
-            left: list[Question] = [*self._waiting.values(), *self._flying.values()]
+            left = list(self._open.values())
             self._waiting, self._flying = {}, {}
         for question in left:
             question.reply.put(_told(why))

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from agentloop import lines, session_ids
 from agentloop.adapters import model_table
 from agentloop.api import Agent
+from agentloop.batch_calls import BatchCallFailed
 from agentloop.batching import rows
 from agentloop.core import wire
 from agentloop.crash_points import reached
-from agentloop.errors import AgentLoopError
+from agentloop.errors import AgentLoopError, BatchStopped
 from agentloop.ports import Clock, ModelClient
 from agentloop.provider import Clients
 from agentloop.result import Result
@@ -51,9 +52,11 @@ class Ran(NamedTuple):
 
 
 def members(agent: str, prompts: Sequence[str], wave_id: str | None = None) -> Members:
-    """One session for each prompt. Without an id, the same prompts are the same wave: it is carried on, never paid twice."""
+    """One session for each prompt. Without an id, the same prompts are the same wave: it is carried on, never paid twice.
+    Raises UsageError for what cannot begin the ids of its sessions."""
     inputs = wire.digest(compact([agent, *prompts]))
-    wave_id = wave_id or f"{agent}-wave-{inputs[:12]}"
+    wave_id = wave_id or f"{session_ids.plain(agent)}-wave-{inputs[:12]}"
+    session_ids.checked(f"{wave_id}-{len(prompts):05d}")
     return Members(wave_id, inputs, {f"{wave_id}-{i:05d}": prompt for i, prompt in enumerate(prompts, 1)})
 
 
@@ -76,7 +79,8 @@ def expected(journal: Journal) -> int | None:
 def run(agent: Agent, who: Members, clock: Clock, rules: Rules, over: Callable[[str], None] = _nobody) -> Ran:
     """Run, or carry on, these sessions to their outcomes; `over` is called with each that has stopped, in its own thread.
 
-    Raises UsageError, SessionHeld, LogError; Interrupted where the rules say that it is to stop.
+    Raises UsageError, SessionHeld, LogError; BatchStopped where it cannot go on for now, and Interrupted where the rules say
+    that it is to stop.
     """
     clients = agent.clients()
     _let_open(min(len(who.tasks), rules.sessions_at_once) * FILES_A_SESSION)
@@ -86,7 +90,11 @@ def run(agent: Agent, who: Members, clock: Clock, rules: Rules, over: Callable[[
         flights = Flights(clients.batches(), journal, clock, time.sleep, tag(who.wave_id, started.at))
         card = agent.model.card_on(clock.now().date())
         wave = Wave(lambda: clients.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
-        futures = wave.run({i: _session(agent, i, text, clients, over) for i, text in who.tasks.items()})
+        plays = {i: _session(agent, i, text, clients, over) for i, text in who.tasks.items()}
+        try:
+            futures = wave.run(plays)
+        except (BatchCallFailed, OSError) as e:  # of a batch that was about to be made; of a file for what a batch brought
+            raise BatchStopped(f"wave '{who.wave_id}' cannot go on: {e}\nthe same command carries it on later") from e
         reached("wave.over")
     results: dict[str, Result] = {}
     failed: dict[str, Exception] = {}

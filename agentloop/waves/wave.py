@@ -107,7 +107,6 @@ class Wave:
         for _ in range(self._rules.live_at_once):
             self._clients.put(None)
         self._new_client = live
-        self._is_cancelled = False
 
     def run(self, sessions: Mapping[str, Callable[[ModelClient], object]]) -> dict[str, "Future[object]"]:
         """Run these sessions, each by its function, to their ends. What each returned or raised is in its future. Raises
@@ -115,8 +114,10 @@ class Wave:
         self._flights.find_lost()
         self._room.expect(len(sessions))
         with ThreadPoolExecutor(max(1, min(len(sessions), self._rules.sessions_at_once)), "session") as pool:
-            futures = {i: pool.submit(self._session, i, play) for i, play in sessions.items()}
+            futures: dict[str, Future[object]] = {}
             try:
+                for session_id, play in sessions.items():
+                    futures[session_id] = pool.submit(self._session, session_id, play)
                 while self._room.left:
                     self._step()
             except BaseException as e:
@@ -169,8 +170,7 @@ class Wave:
         if questions:
             self._answer(questions)
         try:
-            if self._past_deadline() and self._room.has_flying and not self._is_cancelled:
-                self._is_cancelled = True
+            if self._past_deadline() and self._room.has_flying:
                 self._flights.cancel()
             for landed in self._flights.look():
                 self._hand_out(landed)
@@ -210,18 +210,21 @@ class Wave:
             else:
                 batch.append(question)
         self._room.fly(batch)
+        self._flights.leave(q.key for q in live)
         for question in live:
             question.reply.put(None)
         if batch:
             self._send({q.key: q.body for q in batch}, len(live))
 
     def _send(self, bodies: dict[Key, bytes], live: int) -> None:
-        """Into one batch; live, where none can be made."""
+        """Into one batch, or more where they are too many; live, where one cannot be made."""
         try:
             self._flights.send(bodies, live, self._books.hits.share)
         except BatchCallFailed:  # the wave's log says why
             self._books.hits.landed()
-            self._room.land(bodies)
+            left = [key for key in bodies if not self._flights.joined(key)]
+            self._flights.leave(left)
+            self._room.land(left)
 
     def _is_held(self, question: Question) -> bool:
         """Whether it has to wait on, for another one to write its prefix."""

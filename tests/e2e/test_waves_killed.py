@@ -92,3 +92,21 @@ def test_a_wave_that_was_killed_goes_on_and_pays_no_item_twice(workspace: Path, 
     assert sum(Decimal(str(b["cost_usd"])) for b in data["each"]) == Decimal(data["cost_usd"])
     lost = Decimal(report["totals"]["cost_usd"]) - Decimal(data["cost_usd"])
     assert 0 <= lost <= sum(Decimal(r["cost_usd"]) for r in report["requests"] if r not in items)  # live, cut off by the kill
+
+
+def test_a_wave_that_is_told_to_stop_says_how_it_goes_on(workspace: Path) -> None:
+    emulator = Emulator(Function("counting", said), models())
+    log = workspace / ".agentloop" / "waves" / "w" / "log.jsonl"
+    arguments = line("batch", "run", "counter", "--inputs", "tasks.txt", "--id", "w")
+    with running(emulator) as url:
+        process = subprocess.Popen(
+            [*arguments, "--base-url", url], cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (log.exists() and '"batch_made"' in log.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert "w: stopped; its batches go on, and the same command carries it on" in told

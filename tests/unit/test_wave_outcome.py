@@ -10,7 +10,8 @@ from hypothesis import given as holds_for
 from hypothesis import strategies as st
 
 from agentloop.batching.store import BatchStore
-from agentloop.errors import EXIT_CODES, LogDamaged, SessionHeld, UnknownSession
+from agentloop.cli.waves import _exit_code
+from agentloop.errors import EXIT_CODES, BatchStopped, LogDamaged, SessionHeld, UnknownSession
 from agentloop.result import Result
 from agentloop.schedule.runners import looking
 from agentloop.sessions import Sessions
@@ -19,7 +20,7 @@ from agentloop.types.events import Body, Outcome, SessionEnded
 from agentloop.types.usage import Usage
 from agentloop.waves.journal import BatchMade, Journal, WaveStarted
 from agentloop.waves.outcome import GOES_ON, WORST_FIRST, result, whole
-from agentloop.waves.running import expected, journal_of
+from agentloop.waves.running import Members, Ran, expected, journal_of, members
 from agentloop.workspace import Settings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -152,3 +153,36 @@ def test_a_wave_in_a_database_is_no_batch(new_postgres_url: str, tmp_path: Path)
 def test_a_name_that_leads_elsewhere_is_none(tmp_path: Path) -> None:
     with pytest.raises(UnknownSession, match="not a session id"):
         journal_of(tmp_path, None, "../w")
+
+
+def test_a_wave_for_which_the_api_does_not_answer_is_asked_for_again_later() -> None:
+    found = result("w", {}, {"w": BatchStopped("the API does not answer")}, "log")
+
+    assert (found.outcome, found.detail) == ("provider_unavailable", "1 provider_unavailable; w: the API does not answer")
+
+
+@pytest.mark.parametrize(("name", "prompts"), [("a" * 95, 1), ("../w", 1), ("a b", 1)])
+def test_a_name_that_cannot_begin_the_ids_of_sessions_is_refused_before_anything_is_written(name: str, prompts: int) -> None:
+    with pytest.raises(UnknownSession):
+        members("agent", ["x"] * prompts, name)
+
+
+def test_a_wave_of_an_agent_with_any_name_has_an_id() -> None:
+    assert members("My Agent", ["x"]).wave_id.startswith("My-Agent-wave-")
+
+
+@pytest.mark.parametrize(
+    ("ends", "errors", "code"),
+    [
+        (["completed"], [], 0),
+        (["completed", "budget_exceeded", "failed"], [], 1),
+        (["completed"], [SessionHeld("held")], 75),
+        (["completed"], [LogDamaged("damaged")], 1),
+        (["budget_exceeded", "provider_unavailable"], [], 75),
+    ],
+)
+def test_the_command_ends_with_the_code_of_the_worst_session(ends: list[Outcome], errors: list[Exception], code: int) -> None:
+    results = {str(i): came_to(end) for i, end in enumerate(ends)}
+    failed = {f"e{i}": e for i, e in enumerate(errors)}
+
+    assert _exit_code(Members("w", "", {}), Ran(results, failed, "")) == code

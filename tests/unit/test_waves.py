@@ -35,6 +35,7 @@ class Api:
     def __init__(self, clock: VirtualClock, trouble: str | None = None, is_made: bool = True) -> None:
         self.clock, self.trouble, self.is_made = clock, trouble, is_made
         self.made: list[bytes] = []
+        self.goes_on = False
 
     def create(self, body: bytes | IO[bytes]):  # type: ignore[no-untyped-def]
         assert isinstance(body, bytes)
@@ -48,7 +49,8 @@ class Api:
     def retrieve(self, batch_id: str):  # type: ignore[no-untyped-def]
         from agentloop.batch_calls import Standing
 
-        return Standing(batch_id, "ended", self.clock.now(), self.clock.now(), {"succeeded": 1})
+        status = "in_progress" if self.goes_on else "ended"
+        return Standing(batch_id, status, self.clock.now(), self.clock.now(), {"succeeded": 1})
 
     def recent(self):  # type: ignore[no-untyped-def]
         return iter([self.retrieve(str(i)) for i in reversed(range(len(self.made)))])
@@ -143,6 +145,7 @@ def test_a_batch_that_was_never_made_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_batch_of_somebody_else_is_seen_by_its_custom_ids(tmp_path: Path) -> None:
     api = Api(VirtualClock(NOON))
     api.made.append(b'{"requests":[{"custom_id":"theirs"}]}')
+    api.goes_on = True
     with Journal(FileLines(tmp_path, "wave")) as journal:
         journal.append(line())
 
@@ -151,12 +154,37 @@ def test_a_batch_of_somebody_else_is_seen_by_its_custom_ids(tmp_path: Path) -> N
         found.find_lost()
         assert found.joined(KEY)
         api.clock.pass_(5)
+        api.goes_on = False
 
-        landed = found.look()
+        landed = list(found.look())
 
         assert landed[0].results == {KEY: None}
         assert isinstance(journal.lines[-1], BatchMissed)
         assert not found.joined(KEY)
+
+
+def test_a_batch_that_has_ended_and_is_somebody_elses_is_not_taken_for_a_lost_one(tmp_path: Path) -> None:
+    api = Api(VirtualClock(NOON))
+    api.made.append(b'{"requests":[{"custom_id":"theirs"}]}')
+    with Journal(FileLines(tmp_path, "wave")) as journal:
+        journal.append(line())
+        found = flights(api, journal)
+
+        found.find_lost()
+
+        assert isinstance(journal.lines[-1], BatchMissed)
+        assert found.has(KEY)  # nothing of it was billed
+
+
+def test_a_lost_batch_is_found_though_our_clock_is_ahead_of_that_of_the_api(tmp_path: Path) -> None:
+    api = Api(VirtualClock(NOON - timedelta(minutes=20)))
+    api.made.append(b'{"requests":[{"custom_id":"w-1-0"}]}')
+    with Journal(FileLines(tmp_path, "wave")) as journal:
+        journal.append(line())
+
+        flights(api, journal).find_lost()
+
+        assert journal.lines[-1] == BatchMade(number=1, batch_id="0", found_again=True)
 
 
 def test_the_very_bytes_of_a_body_go_into_a_batch_without_the_wish_for_a_stream(tmp_path: Path) -> None:
