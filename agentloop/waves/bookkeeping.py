@@ -11,11 +11,14 @@ from agentloop.core.api_errors import asked_model
 from agentloop.types.base import Json, parsed
 from agentloop.types.request import Reply
 from agentloop.types.usage import ModelCard, Ttl
+from agentloop.waves.answers import CardOf
 from agentloop.waves.policy import Chosen, Course, Hits
 from agentloop.waves.tally import Tally
 
 _MESSAGES = b',"messages":['
 """Where tools and system end in a body (`core/wire.py`)."""
+CACHE_MARK = b'"cache_control":'
+"""In a body that asks for cache entries; words that a body quotes have their quotes escaped."""
 
 
 class _Static(NamedTuple):
@@ -30,10 +33,17 @@ class _Static(NamedTuple):
 class Books:
     """Not thread-safe: its caller holds a lock."""
 
-    def __init__(self, course: Course, card: ModelCard, own: Mapping[str, ModelCard] | None = None) -> None:
-        """Nothing is known yet; `card` is that of the sessions' model, `own` has those of sessions with another one."""
+    def __init__(
+        self,
+        course: Course,
+        card: ModelCard,
+        own: Mapping[str, ModelCard] | None = None,
+        card_of: CardOf = lambda model: None,
+    ) -> None:
+        """Nothing is known yet; `card` is that of the sessions' model, `own` has those of sessions with another one; `card_of`
+        finds that of a model which takes over."""
         self.hits = Hits(course)
-        self._card, self._own = card, own or {}
+        self._card, self._own, self._find = card, dict(own or {}), card_of
         self._tallies: dict[str, Tally] = {}
         self._heads: dict[bytes, Tally | None] = {}
         """By the bytes of tools and system, as a session with this prefix begins: None where nobody wrote it beforehand."""
@@ -68,8 +78,16 @@ class Books:
         return self._own.get(session_id, self._card)
 
     def _is_its_own(self, session_id: str, body: bytes) -> bool:
-        """Whether it speaks to the session's own model: a question about a large result may go to a cheaper one."""
-        return asked_model(body) == self._card_of(session_id).id
+        """Whether it speaks to the session's own model. A question about a large result may go to a cheaper one, and marks
+        nothing for the cache; where a request does that, another model has taken over, with an empty cache."""
+        model = asked_model(body)
+        if model == self._card_of(session_id).id:
+            return True
+        other = self._find(model) if model is not None and CACHE_MARK in body else None
+        if other is not None:
+            self._own[session_id] = other
+            self._tallies.pop(session_id, None)
+        return other is not None
 
     def primes(self, session_id: str, body: bytes, together: int) -> bool:
         """Whether this first request of a session is to go ahead, so that those beside it read the prefix that it writes:

@@ -101,7 +101,7 @@ class Wave:
         self._flights, self._journal, self._clock, self._card_of = flights, journal, clock, card_of
         self._pause, self._rules = pause or _waited, rules or Rules()
         self._room = Room(self._rules.sessions_at_once)
-        self._books = Books(self._rules.course, card, own_cards)
+        self._books = Books(self._rules.course, card, own_cards, card_of)
         """Under the lock of the room."""
         self._clients: LifoQueue[ModelClient | None] = LifoQueue()
         for _ in range(self._rules.live_at_once):
