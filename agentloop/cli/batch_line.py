@@ -1,9 +1,8 @@
-"""The progress line of a batch run: on standard error, and only where a person looks."""
-
-import sys
+"""The progress line of a batch run: a bar of rows, batches under way, dollars."""
 
 from agentloop.batch_calls import Standing
 from agentloop.batching.state import BatchState
+from agentloop.cli.rewritten import RewrittenLine
 
 WIDTH = 24
 
@@ -13,26 +12,19 @@ class ProgressLine:
 
     def __init__(self, wanted: bool) -> None:
         """Speak only if wanted, and only to a terminal."""
-        self._on = wanted and sys.stderr.isatty()
-        self._width = 0
+        self._line = RewrittenLine(wanted)
         self._said = ""
 
     def __call__(self, state: BatchState, standing: Standing | None) -> None:
         """Show where the run stands."""
-        if not self._on:
-            return
         if standing is not None:
             self._said = standing.status.replace("_", " ")
-        line = told(state, self._said)
-        sys.stderr.write(f"\r{line.ljust(self._width)}")
-        sys.stderr.flush()
-        self._width = len(line)
+        if self._line.is_on:
+            self._line.show(told(state, self._said))
 
     def done(self) -> None:
         """Leave the terminal as it was."""
-        if self._on and self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
+        self._line.done()
 
 
 def told(state: BatchState, said: str) -> str:

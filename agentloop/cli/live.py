@@ -1,9 +1,9 @@
-"""The live line: turn, tokens, cache share, dollars, budget left. On standard error, and only where a person looks."""
+"""The live line of a session: turn, tokens, cache share, dollars, budget left."""
 
-import sys
 import threading
 from decimal import Decimal
 
+from agentloop.cli.rewritten import RewrittenLine
 from agentloop.core.state import State
 from agentloop.types.events import Event, ModelReplied, ToolFinished, ToolStarted
 from agentloop.types.leaves import DELEGATE
@@ -14,14 +14,13 @@ class LiveLine:
 
     def __init__(self, wanted: bool) -> None:
         """Speak only if wanted, and only to a terminal."""
-        self._on = wanted and sys.stderr.isatty()
-        self._width = 0
+        self._line = RewrittenLine(wanted)
         self._leaves: _Leaves | None = None
         self._lock = threading.Lock()
 
     def __call__(self, event: Event, state: State) -> None:
         """Show where the session stands."""
-        if not self._on:
+        if not self._line.is_on:
             return
         with self._lock:
             if isinstance(event.body, ToolStarted) and event.body.name == DELEGATE:
@@ -33,7 +32,7 @@ class LiveLine:
 
     def leaf(self, event: Event, state: State) -> None:
         """Show where the leaves of the session stand: one of them has taken a step. May be called from any thread."""
-        if not self._on:
+        if not self._line.is_on:
             return
         with self._lock:
             if self._leaves is not None:
@@ -41,16 +40,11 @@ class LiveLine:
                 self._show(self._leaves.parts())
 
     def _show(self, parts: list[str]) -> None:
-        line = " · ".join(parts)
-        sys.stderr.write(f"\r{line.ljust(self._width)}")
-        sys.stderr.flush()
-        self._width = len(line)
+        self._line.show(" · ".join(parts))
 
     def done(self) -> None:
         """Leave the terminal as it was."""
-        if self._on and self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
+        self._line.done()
 
 
 class _Leaves:

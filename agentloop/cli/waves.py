@@ -19,6 +19,7 @@ from agentloop.cli.options import (
     workspace_option,
 )
 from agentloop.cli.running import printing
+from agentloop.cli.wave_line import WaveLine
 from agentloop.errors import EXIT_CODES, SessionHeld, UsageError
 from agentloop.types.base import Json
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--at-once", type=click.IntRange(min=1), default=1_000, show_default=True, help="Sessions under way at a time.")
 @click.option("--forecast", "only_forecast", is_flag=True, help="What it will cost; nothing is sent and nothing is written.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress line.")
 @json_option
 @workspace_option
 @limit_options
@@ -57,15 +59,17 @@ if TYPE_CHECKING:
 @click.pass_context
 def run(
     ctx: click.Context, /, agent: str, inputs: Path, prompt: str, wave_id: str | None, deadline: str | None, gather_s: float,
-    at_once: int, only_forecast: bool, as_json: bool, workspace: Path, **flags: Any,
+    at_once: int, only_forecast: bool, quiet: bool, as_json: bool, workspace: Path, **flags: Any,
 ) -> None:  # fmt: skip
     """One session of AGENT for each row of FILE, all of them one turn a batch. The same command again carries the wave on."""
     from agentloop.adapters.system_clock import SystemClock
     from agentloop.waves import running
     from agentloop.waves.wave import Rules
 
-    ready = agent_of(workspace, agent, **flags | {"unattended": True})
-    who = running.members(ready.name, running.tasks(inputs, prompt), wave_id)
+    tasks = running.tasks(inputs, prompt)
+    line = WaveLine(not quiet, len(tasks))
+    ready = agent_of(workspace, agent, on_event=line, **flags | {"unattended": True})
+    who = running.members(ready.name, tasks, wave_id)
     forecast = _forecast(ready, len(who.tasks))
     if only_forecast:
         print_json(forecast) if as_json else click.echo(_forecast_text(forecast))
@@ -73,10 +77,12 @@ def run(
     rules = Rules(gather_s=gather_s, deadline=_deadline(deadline, datetime.now(UTC)), sessions_at_once=at_once)
     with printing(workspace, ready.settings) as output:
         try:
-            ran = running.run(ready, who, SystemClock(), rules)
+            ran = running.run(ready, who, SystemClock(), rules, over=line.over)
         except KeyboardInterrupt:
+            line.done()
             click.echo(f"{who.wave_id}: stopped; its batches go on, and the same command carries it on", err=True)
             raise
+        line.done()
         data = _data(ready, who, ran, forecast)
         output.write((render.as_json(data) if as_json else _text(data)) + "\n")
     ctx.exit(_exit_code(who, ran))
