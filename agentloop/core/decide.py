@@ -313,7 +313,10 @@ def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
             return _fallback(state, "unavailable", said) or Finish("provider_unavailable", said)
         case "model_not_found":
             chosen = f"agent '{state.agent}' chose it when the session started, and a session keeps its model"
-            missing = Finish("failed", f"{failure.message}; {chosen}: start a new one with --model")
+            missing = Finish(
+                "failed",
+                f"{failure.message}; {chosen}: start a new one with --model, or name who takes over with --fallback-model",
+            )
             return _fallback(state, "model_not_found", failure.message) or missing
         case "invalid_request":
             return Finish("failed", failure.message)
