@@ -22,6 +22,10 @@ SAME_AGAIN = 4
 
 EMPTY_REPLY = "Your last reply was empty. Go on with the task, or say in words that it is done."
 DUPLICATE_IDS = "Your last reply held two tool calls with one id, so none was run. Please make the calls again."
+GONE = (
+    "agent '{agent}' chose it when the session started, and a session keeps its model: start a new one with --model, or "
+    "name who takes over with --fallback-model"
+)
 LOOPING = "You have made the same call {times} times and its result has not changed. Try something else, or finish."
 
 
@@ -312,12 +316,8 @@ def _answer_to_failure(state: State, policies: Policies) -> Effect | None:
             said = f"{failure.message} ({failure.attempt} attempts)"
             return _fallback(state, "unavailable", said) or Finish("provider_unavailable", said)
         case "model_not_found":
-            chosen = f"agent '{state.agent}' chose it when the session started, and a session keeps its model"
-            missing = Finish(
-                "failed",
-                f"{failure.message}; {chosen}: start a new one with --model, or name who takes over with --fallback-model",
-            )
-            return _fallback(state, "model_not_found", failure.message) or missing
+            gone = f"{failure.message}; {GONE.format(agent=state.agent)}"
+            return _fallback(state, "model_not_found", failure.message) or Finish("failed", gone)
         case "invalid_request":
             return Finish("failed", failure.message)
 
