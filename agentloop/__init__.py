@@ -17,7 +17,7 @@ _HOMES = {
     "Agent": "agentloop.api",
     "Result": "agentloop.result",
     "CurrentCall": "agentloop.tooling",
-    "FactsSettings": "agentloop.types.events",
+    "FactsSettings": "agentloop.types.tools",
     "Tool": "agentloop.tooling",
     "current_call": "agentloop.tooling",
     "tool": "agentloop.tooling",

@@ -57,6 +57,7 @@ def started(folder: Path, *options: str, **how: object) -> "subprocess.Popen[byt
     while not (folder / "acts").exists() and time.monotonic() < give_up:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    time.sleep(0.2)  # by now the session waits for it
     return process  # type: ignore[no-any-return]
 
 
