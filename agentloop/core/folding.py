@@ -156,15 +156,16 @@ def _failed(state: State, failed: ModelFailed) -> State:
     state = changed(state, due_tokens=0)  # nobody knows when the next attempt is made, nor what this one left behind
     if failure.possibly_billed and state.pending is not None:
         prompt = failure.usage.prompt_tokens if failure.usage is not None else asked_tokens(state, state.pending)
-        card = failure.priced_by or state.pending.asked_of or state.card
+        card = state.pending.asked_of or state.card
         risk = costs.worst_case(card, prompt, state.pending.max_tokens)
         if failure.usage is not None:  # its input is paid for below
             risk -= costs.worst_case(card, prompt, 0)
         state = changed(state, at_risk_usd=state.at_risk_usd + risk)
     if failure.usage is not None:
         asked = state.pending.asked_of if state.pending is not None else None
-        card = failure.priced_by or asked or state.card
-        state = changed(replies.paid(state, failure.usage, card), pending=state.pending, pending_at=state.pending_at)
+        state = changed(
+            replies.paid(state, failure.usage, asked or state.card), pending=state.pending, pending_at=state.pending_at
+        )
     if failure.kind == "interrupted":  # its gap would count twice when it is asked again
         counted = state.pending is not None and state.pending.purpose == "turn" and state.sent is not None
         state = changed(state, pending=None, pending_at=None)

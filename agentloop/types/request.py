@@ -98,5 +98,3 @@ class Failure(Frozen):
     possibly_billed: bool = False
     """The API may have worked on the request, and may bill it, without our knowing the usage."""
     request_id: str | None = None
-    priced_by: ModelCard | None = None
-    """Set where another model was asked than the request was made for: one of a fallback chain."""

@@ -14,7 +14,7 @@ from agentloop.routing.cases import AsSet, Case, Regex, Schema
 from agentloop.routing.switching import Step, switch
 from agentloop.routing.table import Row, Table, route, unknown_models
 from agentloop.testing import card, events, given, says, started
-from agentloop.types.events import ModelFailed, ModelReplied, ModelRequested
+from agentloop.types.events import Fallback, FellBack, ModelFailed, ModelReplied, ModelRequested
 from agentloop.types.request import Failure
 from agentloop.types.usage import ModelCard, Usage
 
@@ -96,10 +96,11 @@ def test_the_price_step_of_haiku_turns_the_decision() -> None:
 def test_what_a_fallback_used_is_priced_by_its_own_card() -> None:
     sonnet = card_of(SONNET)
     used = Usage(input_tokens=1_000, output_tokens=10)
-    failure = Failure(kind="unavailable", error_type="overloaded_error", message="Overloaded", usage=used, priced_by=sonnet)
+    failure = Failure(kind="unavailable", error_type="overloaded_error", message="Overloaded", usage=used)
     request = ModelRequested(turn=1, digest="d", body_bytes=1, max_tokens=10)
-    answer = says("Done.").model_copy(update={"usage": used, "priced_by": sonnet})
-    bodies = (started(), given("Go"), request, ModelFailed(turn=1, failure=failure), ModelReplied(turn=1, reply=answer))
+    fell = FellBack(to=Fallback(card=sonnet), because="unavailable", detail="", prefix_digest="")
+    answer = says("Done.").model_copy(update={"usage": used})
+    bodies = (started(), given("Go"), fell, request, ModelFailed(turn=1, failure=failure), ModelReplied(turn=1, reply=answer))
 
     state = fold(events(*bodies))
 
