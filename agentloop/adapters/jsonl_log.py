@@ -6,8 +6,6 @@ it holds a lock that dies with it.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +17,7 @@ from agentloop import holding
 from agentloop.core import sealed
 from agentloop.core.sealed import Line, Place
 from agentloop.crash_points import reached, watched
-from agentloop.errors import LogDamaged, LogError, LogWriteFailed, SessionHeld, SessionLost
-from agentloop.types.base import compact
+from agentloop.errors import LogDamaged, LogError, LogWriteFailed, SessionLost
 from agentloop.types.events import SCHEMA_VERSION, Body, Event
 
 LOG = "log.jsonl"
@@ -152,14 +149,7 @@ class JsonlLog:
             self._close()
 
     def _take_lock(self) -> None:
-        path = self.folder / LOCK
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise SessionHeld(f"session '{self.folder.name}' is held by {_holder(path)}; wait for it, or stop it") from e
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, compact(holding.me()), 0)
+        self._lock = holding.taken(self.folder / LOCK, f"session '{self.folder.name}'")
 
     def _open(self) -> None:
         """Find the end of what was written; cut off a torn line, so that the next one does not join it."""
@@ -227,7 +217,7 @@ class JsonlLog:
         except OSError:
             raise self._lost("its files are gone") from None
         if not os.path.samestat(lock, os.fstat(self._lock)) or not os.path.samestat(log, os.fstat(self._file)):
-            raise self._lost(f"its files were replaced; it is held by {_holder(self.folder / LOCK)}")
+            raise self._lost(f"its files were replaced; it is held by {holding.holder(self.folder / LOCK)}")
         if log.st_size != self._size:
             raise self._lost(f"the log has {log.st_size:,} bytes, expected {self._size:,}: somebody else wrote to it")
 
@@ -285,10 +275,3 @@ def _as_written(data: bytes, number: int) -> bytes:
 def _bytes_left(file: BinaryIO) -> int:
     """How much more there is, NUL bytes aside; however much it is, little of it is held at a time."""
     return sum(len(piece) - piece.count(0) for piece in iter(lambda: file.read(_PIECE), b""))
-
-
-def _holder(path: Path) -> str:
-    try:
-        return holding.told(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return holding.told(None)

@@ -1,7 +1,5 @@
 """The lines of a log in a file, which one process at a time may append to: it holds a lock that dies with it."""
 
-import fcntl
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +7,7 @@ from typing import Self
 
 from agentloop import holding
 from agentloop.core.sealed import LONGEST_LINE
-from agentloop.errors import LogDamaged, LogWriteFailed, SessionHeld, SessionLost
-from agentloop.types.base import compact
+from agentloop.errors import LogDamaged, LogWriteFailed, SessionLost
 
 LOG = "log.jsonl"
 LOCK = "lock"
@@ -86,14 +83,7 @@ class FileLines:
         self._size += len(data)
 
     def _take_lock(self) -> None:
-        path = self.folder / LOCK
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise SessionHeld(f"{self._of} '{self.folder.name}' is held by {_holder(path)}; wait for it, or stop it") from e
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, compact(holding.me()), 0)
+        self._lock = holding.taken(self.folder / LOCK, f"{self._of} '{self.folder.name}'")
 
     def _check_hold(self) -> None:
         """Raise SessionLost where the files were replaced or written to by somebody else."""
@@ -116,10 +106,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _holder(path: Path) -> str:
-    try:
-        return holding.told(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return holding.told(None)
