@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentloop import provider
-from agentloop.adapters.model_table import Model
+from agentloop.adapters.model_table import Model, cards
 from agentloop.batch_calls import BatchClient, body_of, request_line
 from agentloop.batching import items
 from agentloop.batching.events import Submitted
 from agentloop.batching.log import BatchLog
 from agentloop.batching.state import begin, evolve
 from agentloop.ports import Clock, ModelClient
-from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def asked(settings: Settings, models: Models, environment: Mapping[str, str]) ->
 
     provider.check_address(settings.base_url)
     key, url = environment.get("ANTHROPIC_API_KEY"), settings.base_url
-    return Ends(BatchesApi(api_key=key, base_url=url), lambda: MessagesApi(api_key=key, base_url=url, card_of=_cards(models)))
+    return Ends(BatchesApi(api_key=key, base_url=url), lambda: MessagesApi(api_key=key, base_url=url, card_of=cards(models)))
 
 
 def played(playbook: Path, models: Models, clock: Clock, log: BatchLog | None = None) -> Ends:
@@ -69,7 +68,7 @@ def played(playbook: Path, models: Models, clock: Clock, log: BatchLog | None = 
     past.clear()
 
     def live() -> ModelClient:
-        return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=client(emulator), card_of=_cards(models))
+        return MessagesApi(api_key="emulator", base_url=BASE_URL, http_client=client(emulator), card_of=cards(models))
 
     return Ends(BatchesApi(api_key="emulator", base_url=BASE_URL, http_client=client(emulator)), live)
 
@@ -79,10 +78,6 @@ def script(playbook: Path) -> "Playbook":
     from agentloop.emulator.playbook import Playbook
 
     return Playbook.load(playbook)
-
-
-def _cards(models: Models) -> Callable[[str], ModelCard | None]:
-    return lambda model: models[model].card if model in models else None
 
 
 def _tell_again(emulator: "Emulator", log: BatchLog, at: Callable[[datetime], None]) -> None:

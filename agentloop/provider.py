@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agentloop.adapters.model_table import Model
+from agentloop.adapters.model_table import Model, cards
 from agentloop.agents import AgentFile
 from agentloop.batch_calls import BatchClient
 from agentloop.errors import ConfigError, UsageError
 from agentloop.ports import Clock, ModelClient
-from agentloop.types.usage import ModelCard
 from agentloop.workspace import Settings
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ def clients(
     from agentloop.adapters.batches_api import BatchesApi  # the SDK takes half a second to import
     from agentloop.adapters.messages_api import MessagesApi
 
-    def card_of(model: str) -> ModelCard | None:
-        return models[model].card if model in models else None
+    card_of = cards(models)
 
     if settings.provider == "scripted":
         from agentloop.emulator.transport import BASE_URL

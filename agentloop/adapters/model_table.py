@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -46,6 +46,11 @@ def models(path: Path = PACKAGED) -> dict[str, Model]:
 def chosen(price_table: str | None) -> dict[str, Model]:
     """The table that the setting of that name says; the package's own where it says none. Raises ConfigError."""
     return models(Path(price_table) if price_table else PACKAGED)
+
+
+def cards(table: Mapping[str, Model]) -> Callable[[str], ModelCard | None]:
+    """What finds the card of a model; None for one that is not in the table."""
+    return lambda name: table[name].card if name in table else None
 
 
 def find(name: str, table: Mapping[str, Model]) -> Model:

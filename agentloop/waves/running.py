@@ -18,7 +18,6 @@ from agentloop.ports import Clock, ModelClient
 from agentloop.provider import Clients
 from agentloop.result import Result
 from agentloop.types.base import compact
-from agentloop.waves.answers import CardOf
 from agentloop.waves.flights import Flights, tag
 from agentloop.waves.journal import Journal, WaveStarted, begun
 from agentloop.waves.wave import Rules, Stopped, Wave
@@ -89,7 +88,8 @@ def run(agent: Agent, who: Members, clock: Clock, rules: Rules, over: Callable[[
         started = begun(journal, first)
         flights = Flights(clients.batches(), journal, clock, time.sleep, tag(who.wave_id, started.at))
         card = agent.model.card_on(clock.now().date())
-        wave = Wave(lambda: clients.another(_unheard), flights, journal, clock, card, card_of=_cards(agent), rules=rules)
+        cards = model_table.cards(model_table.chosen(agent.settings.price_table))
+        wave = Wave(lambda: clients.another(_unheard), flights, journal, clock, card, card_of=cards, rules=rules)
         plays = {i: _session(agent, i, text, clients, over) for i, text in who.tasks.items()}
         try:
             futures = wave.run(plays)
@@ -121,11 +121,6 @@ def _session(
             over(session_id)
 
     return play
-
-
-def _cards(agent: Agent) -> CardOf:
-    models = model_table.chosen(agent.settings.price_table)
-    return lambda model: models[model].card if model in models else None
 
 
 def _let_open(files: int) -> None:
